@@ -1,0 +1,174 @@
+"""The paper's figures from our runs: SVG and PNG for each, a GIF for the animation.
+
+Reads result files only. :data:`FIGURES` maps a figure's name to what draws it; :func:`build`
+writes all that the results allow and says what it left out and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sws import published
+from sws.figures import components, filters, hyper_priors, indexing, style, tradeoff, weights
+from sws.figures.subject import Subject
+from sws.runs import Case, Pair, ResultsError, read_runs, read_trials
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a figure is made.
+
+    Attributes
+    ----------
+    draw : Subject → matplotlib figure, or (Subject, path) → path for an animation.
+    needs : a finished ``run``, the tuning ``trials``, or ``nothing``.
+    arrays : what the run's trace must hold (a method without a mixture has none to draw).
+    models : the only models it is drawn for; None means all.
+    animated : written as one GIF.
+    """
+
+    draw: Callable
+    needs: Literal["run", "trials", "nothing"]
+    arrays: tuple[str, ...] = ()
+    models: frozenset[str] | None = None
+    animated: bool = False
+
+    def suits(self, pair: Pair) -> bool:
+        return self.models is None or pair[0] in self.models
+
+
+FIGURES: Mapping[str, Kind] = {
+    "fig1_weights": Kind(weights.draw, "run", ("histogram/counts",)),
+    "fig1_animation": Kind(weights.animate, "run", ("histogram/counts",), animated=True),
+    "fig2_tradeoff": Kind(tradeoff.draw_ratio, "trials"),
+    "fig2_bytes": Kind(tradeoff.draw_bytes, "trials"),
+    "fig3_components": Kind(components.draw, "run", ("mixture/means",)),
+    "fig4_relative_indexing": Kind(indexing.draw, "nothing"),
+    "fig5_gamma": Kind(hyper_priors.draw_gamma, "nothing"),
+    "fig6_beta": Kind(hyper_priors.draw_beta, "nothing"),
+    "fig7_filters": Kind(
+        filters.draw_convolution, "run", ("filters/final",), frozenset({"lenet-5-caffe"})
+    ),
+    "fig8_filters": Kind(
+        filters.draw_dense, "run", ("filters/final",), frozenset({"lenet-300-100"})
+    ),
+}
+
+
+def filenames(
+    pairs: Sequence[Pair], tuned: Collection[Pair] = (), only: Sequence[str] | None = None
+) -> list[str]:
+    """Names of the files that :func:`build` writes when every pair has a run.
+
+    Parameters
+    ----------
+    tuned : pairs that have tuning trials.
+    only : names in :data:`FIGURES`; all if None.
+    """
+    found = []
+    for figure, pair in _plan(pairs, only):
+        kind = FIGURES[figure]
+        if kind.needs == "trials" and pair not in set(tuned):
+            continue
+        endings = ("gif",) if kind.animated else ("svg", "png")
+        found += [f"{_stem(figure, pair)}.{ending}" for ending in endings]
+    return found
+
+
+def build(
+    results: Path,
+    output: Path,
+    pairs: Sequence[Pair],
+    seeds: Sequence[int],
+    method: str = "soft-weight-sharing",
+    point: str = "main",
+    only: Sequence[str] | None = None,
+    priors: Mapping[Pair, Mapping[str, Any]] | None = None,
+    published_path: Path | None = None,
+) -> tuple[list[Path], dict[str, str]]:
+    """Draw every figure that the results allow.
+
+    Parameters
+    ----------
+    results : folder that holds ``runs/`` and ``tuning/``.
+    output : folder to write to, made if missing; files are replaced one by one, by rename.
+    seeds : the first of them that has run is drawn.
+    method, point : which runs to draw.
+    only : names in :data:`FIGURES`; all if None.
+    priors : pair → ``prior`` section of the settings in use, as plain values; figures 5 and 6 draw
+        its hyper-priors beside the paper's.
+
+    Returns
+    -------
+    The files written, and figure → reason for those that the results do not allow.
+
+    Raises
+    ------
+    ResultsError
+        If a name in ``only`` is unknown or a result file is damaged.
+    """
+    unknown = [name for name in only or () if name not in FIGURES]
+    if unknown:
+        raise ResultsError(f"no figure '{unknown[0]}'; choose from {', '.join(FIGURES)}")
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    literature = published.read(published_path)
+    pairs = [(model, dataset) for model, dataset in pairs]
+    subjects: dict[Pair | None, Subject] = {}
+    for pair in pairs:
+        subjects[pair] = Subject(
+            results,
+            pair,
+            method,
+            tuple(read_runs(results, Case(*pair, method, point), seeds)),
+            tuple(read_trials(results, pair, method)),
+            published.of_pair(literature, pair),
+        )
+    firsts = tuple(subject.runs[0] for subject in subjects.values() if subject.runs)
+    subjects[None] = Subject(results, method=method, runs=firsts, priors=priors or {})
+    written: list[Path] = []
+    skipped: dict[str, str] = {}
+    for figure, pair in _plan(pairs, only):
+        kind, chosen, stem = FIGURES[figure], subjects[pair], _stem(figure, pair)
+        if reason := _lacks(kind, chosen):
+            skipped[stem] = reason
+        elif kind.animated:
+            written.append(kind.draw(chosen, output / f"{stem}.gif"))
+        else:
+            with style.drawing():
+                written += style.save(kind.draw(chosen), output / stem)
+    return written, skipped
+
+
+def _lacks(kind: Kind, subject: Subject) -> str | None:
+    """What a figure needs and the results do not have."""
+    if kind.needs == "trials" and not subject.trials:
+        return "no finished tuning trial"
+    if kind.needs == "run" and not subject.runs:
+        return f"no finished run of {subject.method}"
+    if kind.arrays:
+        trace = subject.a_run.trace()
+        return next(
+            (f"its trace holds no {name}" for name in kind.arrays if name not in trace), None
+        )
+    return None
+
+
+def _plan(pairs: Sequence[Pair], only: Sequence[str] | None) -> list[tuple[str, Pair | None]]:
+    planned: list[tuple[str, Pair | None]] = []
+    for name, kind in FIGURES.items():
+        if only is not None and name not in only:
+            continue
+        if kind.needs == "nothing":
+            planned.append((name, None))
+        else:
+            planned += [(name, pair) for pair in pairs if kind.suits(pair)]
+    return planned
+
+
+def _stem(figure: str, pair: Pair | None) -> str:
+    """Pairs, not models: one model stands on several data sets."""
+    return figure if pair is None else f"{figure}_{pair[0]}_{pair[1]}"

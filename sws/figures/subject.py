@@ -1,0 +1,49 @@
+"""What a figure is drawn of: a pair, a finished run of it, its trials, its literature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sws.published import Published, counterpart
+from sws.runs import Pair, ResultsError, Run, Trial, pair_title
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a figure function may draw.
+
+    Attributes
+    ----------
+    pair : (model, data set), or None for figures that show no result.
+    runs : finished runs of the pair, a seed each; without a pair, one run of every pair.
+    trials : tuning trials on the validation split; empty if there were none.
+    literature : published results of the pair.
+    priors : pair → ``prior`` section of the settings in use, for the hyper-priors' densities.
+    """
+
+    results: Path
+    pair: Pair | None = None
+    method: str = "soft-weight-sharing"
+    runs: Sequence[Run] = ()
+    trials: Sequence[Trial] = ()
+    literature: Sequence[Published] = ()
+    priors: Mapping[Pair, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def a_run(self) -> Run:
+        """The run to draw: the first seed that finished."""
+        if not self.runs:
+            raise ResultsError(f"{self.pair}: no finished run to draw; run the compression first")
+        return self.runs[0]
+
+    @property
+    def title(self) -> str:
+        return pair_title(self.pair) if self.pair else ""
+
+    @property
+    def paper(self) -> Published | None:
+        """The published row that this method re-measures on this pair."""
+        return counterpart(self.literature, self.pair, self.method) if self.pair else None

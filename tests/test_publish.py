@@ -1,0 +1,138 @@
+import json
+import shutil
+
+import pytest
+from fabricated_runs import CODE, fabricate, fabricate_trials
+
+from sws import compare, figures, publish, tables
+from sws.runs import Case, ResultsError
+
+LENET = ("lenet-300-100", "mnist")
+CASE = Case(*LENET, "soft-weight-sharing", "main")
+SEEDS = [0, 1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "results"
+    for seed in SEEDS:
+        run = fabricate(folder, *LENET, seed=seed, scale=10, epochs=4)
+        (run / "retrained.safetensors").write_bytes(b"a checkpoint")
+    fabricate_trials(folder, *LENET)
+    tables.build(folder, folder / "tables/mnist", [LENET], SEEDS)
+    figures.build(folder, folder / "figures/mnist", [LENET], SEEDS, only=["fig4_relative_indexing"])
+    return folder
+
+
+@pytest.fixture
+def results(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "results")
+    return tmp_path / "results"
+
+
+def go(results, **settings):
+    settings = {"pairs": [LENET], "seeds": SEEDS} | settings
+    return publish.publish(results, results / "reference", **settings)
+
+
+def edit(results, seed, **values):
+    path = CASE.folder(results, seed) / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def refuses(results, told, **settings):
+    before = sorted(results.parent.rglob("*"))
+    with pytest.raises(ResultsError, match=told) as caught:
+        go(results, **settings)
+    assert "\n" not in str(caught.value)
+    assert sorted(results.parent.rglob("*")) == before, "something changed"
+
+
+def test_publishes_what_is_needed_and_no_checkpoint(results):
+    reference = go(results)
+    files = {
+        path.relative_to(reference).as_posix() for path in reference.rglob("*") if path.is_file()
+    }
+    run = f"runs/{CASE}/seed-1"
+    for name in ("metrics.json", "model.sws", "history.csv", "trace.safetensors"):
+        assert f"{run}/{name}" in files
+    assert {"tables/mnist/table1.csv", "figures/mnist/fig4_relative_indexing.svg"} < files
+    assert "tuning/lenet-300-100_mnist/soft-weight-sharing/trials.csv" in files
+    assert not any("retrained" in name for name in files)
+    manifest = json.loads((reference / "manifest.json").read_text())
+    assert manifest["commit"] == CODE["commit"]
+    assert manifest["cases"] == [str(CASE)]
+    assert set(manifest["sha256"]) == files - {"manifest.json"}
+    assert compare.build(results, reference).reproduces
+
+
+def test_publishing_again_replaces(results):
+    go(results)
+    (results / "reference/stale.txt").write_text("old")
+    go(results)
+    assert not (results / "reference/stale.txt").exists()
+    assert [path.name for path in results.glob(".*")] == []
+
+
+def test_refuses_a_missing_run(results):
+    shutil.rmtree(CASE.folder(results, 1))
+    refuses(results, "seed 1 has not run")
+
+
+@pytest.mark.parametrize("name", ["model.sws", "history.csv", "trace.safetensors"])
+def test_refuses_a_missing_file(results, name):
+    (CASE.folder(results, 0) / name).unlink()
+    refuses(results, name)
+
+
+def test_refuses_uncommitted_changes(results):
+    edit(results, 1, provenance={"code": CODE | {"dirty": True}})
+    refuses(results, "uncommitted")
+
+
+def test_refuses_two_commits(results):
+    edit(results, 1, provenance={"code": CODE | {"commit": "1" * 40}})
+    refuses(results, "run all of them from one commit")
+
+
+def test_refuses_an_unknown_commit(results):
+    edit(results, 0, provenance={"code": {"commit": None, "dirty": False}})
+    refuses(results, "does not say its commit")
+
+
+def test_refuses_tables_of_other_runs(results):
+    edit(results, 0, error_end_pct=9.9)
+    refuses(results, "make the tables again")
+
+
+def test_refuses_a_file_of_another_size(results):
+    path = CASE.folder(results, 0) / "model.sws"
+    path.write_bytes(path.read_bytes() + b"x")
+    refuses(results, "metrics.json says")
+
+
+@pytest.mark.parametrize("folder", ["tables/mnist", "figures/mnist", "tuning"])
+def test_refuses_without_tables_figures_or_trials(results, folder):
+    shutil.rmtree(results / folder)
+    refuses(results, folder.split("/")[0])
+
+
+def test_keeps_cases_of_the_present_reference(results):
+    reference = go(results)
+    manifest = json.loads((reference / "manifest.json").read_text())
+    manifest["cases"].append("vgg-16_cifar-10/soft-weight-sharing/main")
+    (reference / "manifest.json").write_text(json.dumps(manifest))
+    refuses(results, "would vanish")
+    go(results, replace=True)
+
+
+def test_a_failing_copy_leaves_the_old_reference(results, monkeypatch):
+    reference = go(results)
+    before = (reference / "manifest.json").read_text()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    refuses(results, "No space left")
+    assert (reference / "manifest.json").read_text() == before
