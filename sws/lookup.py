@@ -1,0 +1,220 @@
+"""The hot kernel: one pass over the weights that reads each once and adds its score to the gradient.
+
+Two implementations of one function, :func:`accumulate`: compiled loops for tensors on the CPU
+(numba; a single pass, vectorised table look-ups) and plain PyTorch operations for everything else
+(a GPU, an unusual dtype, a machine without numba).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sws.grid import GradedGrid
+
+try:
+    import numba
+except ImportError:  # pragma: no cover - numba is a declared dependency; this is the slow way home
+    numba = None
+
+PARALLEL_FROM = 1 << 20  # weights; below that, starting threads costs more than it saves
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What the kernel reads: the grid, the score's coefficients and the components themselves."""
+
+    lower: float
+    width: float
+    counts: np.ndarray
+    starts: np.ndarray
+    coefficients: np.ndarray
+    means: np.ndarray
+    precisions: np.ndarray
+    constants: np.ndarray
+
+    @classmethod
+    def build(cls, grid: GradedGrid, scores: np.ndarray, components) -> Tables:
+        constants = components.log_proportions + 0.5 * (
+            components.log_precisions - math.log(2 * math.pi)
+        )
+        return cls(
+            grid.lower,
+            grid.width,
+            grid.counts.astype(np.float32),
+            grid.starts.astype(np.int32),
+            np.ascontiguousarray(grid.coefficients(scores), dtype=np.float32),
+            components.means,
+            components.precisions,
+            constants,
+        )
+
+    @property
+    def elements(self) -> int:
+        return self.coefficients.shape[1]
+
+    @property
+    def midpoints(self) -> np.ndarray:
+        """(E,) the score in the middle of each element."""
+        a, b, c = self.coefficients.astype(np.float64)
+        return a + 0.5 * b + 0.25 * c
+
+
+def accumulate(
+    tables: Tables,
+    weights: list[Tensor],
+    gradients: list[Tensor] | None,
+    factor: float,
+    statistics: bool,
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Add factor · s(w) to the gradients; collect the moments of the weights on the grid.
+
+    Parameters
+    ----------
+    weights, gradients : flat contiguous tensors.
+
+    Returns
+    -------
+    moments : (E, 4) float64, sums of 1, u, u² (and padding) over the weights in each element.
+    outside : (1 + 3J,) exact sums over the weights outside the grid; None if there are none.
+    """
+    size = 1 + 3 * len(tables.means)
+    moments = np.zeros((tables.elements, 4)) if statistics else None
+    outside = np.zeros(size)
+    for position, tensor in enumerate(weights):
+        target = None if gradients is None else gradients[position]
+        if numba is not None and tensor.device.type == "cpu" and tensor.dtype == torch.float32:
+            _compiled(tables, tensor, target, factor, moments, outside)
+        else:
+            _portable(tables, tensor, target, factor, moments, outside)
+    return moments, outside if outside.any() else None
+
+
+def _portable(tables, weights, target, factor, moments, outside) -> None:
+    """The same pass in PyTorch operations, for any device and dtype."""
+    device = weights.device
+    counts = torch.as_tensor(tables.counts, device=device)
+    starts = torch.as_tensor(tables.starts, device=device, dtype=torch.int64)
+    cells = len(tables.counts)
+    position = (weights - tables.lower) * (1 / tables.width)
+    inside = (position >= 0) & (position < cells)
+    position = torch.where(inside, position, torch.zeros_like(position))
+    cell = position.long()
+    fraction = (position - cell) * counts[cell]
+    within = fraction.long()
+    element = starts[cell] + within
+    u = fraction - within
+    if target is not None:
+        a, b, c = torch.as_tensor(tables.coefficients, device=device)
+        score = a[element] + u * (b[element] + u * c[element])
+        target.add_((score * inside).to(target.dtype), alpha=factor)
+    if moments is not None:
+        kept, offset = element[inside], u[inside].double()
+        for power in range(3):
+            binned = torch.bincount(kept, weights=offset**power, minlength=tables.elements)
+            moments[:, power] += binned.cpu().numpy()
+    if not bool(inside.all()):
+        far = (~inside).nonzero()[:, 0]
+        values = weights[far].double().cpu().numpy()
+        scores = np.empty_like(values)
+        _exact_outside(values, tables, scores, outside)
+        if target is not None:
+            exact = torch.as_tensor(scores, device=device).to(target.dtype)
+            target.index_add_(0, far, exact, alpha=factor)
+
+
+def _exact_outside(values: np.ndarray, tables: Tables, scores: np.ndarray, sums: np.ndarray):
+    centred = values[:, None] - tables.means
+    joint = tables.constants - 0.5 * tables.precisions * centred**2
+    peak = joint.max(axis=1, keepdims=True)
+    ratio = np.exp(joint - peak)
+    total = ratio.sum(axis=1, keepdims=True)
+    responsibilities = ratio / total
+    scores[:] = -(responsibilities * tables.precisions * centred).sum(axis=1)
+    moments = [(responsibilities * centred**power).sum(axis=0) for power in range(3)]
+    sums += np.concatenate([[(peak + np.log(total)).sum()], *moments])
+
+
+def _compiled(tables, weights, target, factor, moments, outside) -> None:
+    values = weights.numpy()
+    lower = np.float32(tables.lower)
+    inverse = np.float32(1 / tables.width)
+    where = (lower, inverse, tables.counts, tables.starts)
+    threads = 1 if values.size < PARALLEL_FROM else torch.get_num_threads()
+    threads = min(threads, numba.config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(threads)
+    far = 0
+    if target is not None:
+        gradient = target.numpy()
+        far = _add_scores(values, gradient, np.float32(factor), *where, *tables.coefficients)
+    if moments is not None:
+        edges = np.linspace(0, values.size, threads + 1).astype(np.int64)
+        partial = np.zeros((threads, *moments.shape)) if threads > 1 else moments[None]
+        far = _add_moments(values, partial, np.stack([edges[:-1], edges[1:]], 1), *where)
+        if threads > 1:
+            moments += partial.sum(axis=0)
+    if far:
+        position = (values - lower) * inverse
+        index = np.flatnonzero(~((position >= 0) & (position < len(tables.counts))))
+        scores = np.empty(index.size)
+        _exact_outside(values[index].astype(np.float64), tables, scores, outside)
+        if target is not None:
+            gradient[index] += np.float32(factor) * scores.astype(np.float32)
+
+
+if numba is not None:
+    # NaN must keep its meaning (it fails the range test), so 'nnan' is not among the flags
+    _FLAGS = {"contract", "nsz", "arcp", "reassoc"}
+
+    # prange even on one thread: it tells the compiler that the arrays do not overlap, without which
+    # the loop is not vectorised; unsigned positions spare it the test for negative indexes
+    @numba.njit(cache=True, parallel=True, fastmath=_FLAGS, nogil=True)
+    def _add_scores(w, g, factor, lower, inverse, counts, starts, a, b, c):
+        outside = 0
+        top = np.float32(counts.size)
+        for i in numba.prange(w.size):
+            t = (w[i] - lower) * inverse
+            inside = (t >= np.float32(0)) & (t < top)
+            t = t if inside else np.float32(0)
+            cell = np.int32(t)
+            s = (t - np.float32(cell)) * counts[np.uint32(cell)]
+            within = np.int32(s)
+            u = s - np.float32(within)
+            e = np.uint32(starts[np.uint32(cell)] + within)
+            score = a[e] + u * (b[e] + u * c[e])
+            g[i] += factor * (score if inside else np.float32(0))
+            outside += 0 if inside else 1
+        return outside
+
+    @numba.njit(cache=True, fastmath=_FLAGS, nogil=True)
+    def _moments_slice(w, moments, lower, inverse, counts, starts):
+        outside = 0
+        top = np.float32(counts.size)
+        for i in range(w.size):
+            t = (w[i] - lower) * inverse
+            if (t >= np.float32(0)) & (t < top):
+                cell = np.int32(t)
+                s = (t - np.float32(cell)) * counts[cell]
+                within = np.int32(s)
+                u = np.float64(s - np.float32(within))
+                e = starts[cell] + within
+                moments[e, 0] += 1.0
+                moments[e, 1] += u
+                moments[e, 2] += u * u
+            else:
+                outside += 1
+        return outside
+
+    @numba.njit(cache=True, parallel=True, nogil=True)
+    def _add_moments(w, moments, slices, lower, inverse, counts, starts):
+        outside = np.zeros(len(slices), np.int64)
+        for k in numba.prange(len(slices)):
+            begin, end = slices[k]
+            outside[k] = _moments_slice(
+                w[begin:end], moments[k], lower, inverse, counts, starts
+            )
+        return outside.sum()
