@@ -1,0 +1,27 @@
+"""QuantizedNetwork ⇄ the bytes of a ``.sws`` file.
+
+NumPy and an entropy coder (constriction), no deep-learning framework. ``docs/format.md`` describes
+the format for whoever writes another reader.
+"""
+
+from sws.codec.container import (
+    FileDescription,
+    TensorReport,
+    decode,
+    describe,
+    encode,
+    read,
+    write,
+)
+from sws.codec.errors import CorruptFileError
+
+__all__ = [
+    "CorruptFileError",
+    "FileDescription",
+    "TensorReport",
+    "decode",
+    "describe",
+    "encode",
+    "read",
+    "write",
+]
