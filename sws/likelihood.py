@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -133,9 +133,21 @@ class Estimator(Protocol):
         """
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the next calls depend on, for a checkpoint."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
 
 class Exact:
     """Closed form, in chunks of 2^15 weights: memory does not grow with I × J."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
 
     def __call__(self, components, weights, gradients=None, factor=1.0, statistics=True):
         sums = None
@@ -163,6 +175,12 @@ class Subsampled:
             raise ValueError(f"subsampling needs at least one weight a step, not {samples}")
         self.samples = samples
         self.generator = torch.Generator().manual_seed(seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"])
 
     def __call__(self, components, weights, gradients=None, factor=1.0, statistics=True):
         sizes = [w.numel() for w in weights]
@@ -206,6 +224,20 @@ class Tabulated:
         self._built_for: Components | None = None
         self._tables_for: Components | None = None
         self._score_scale: float | None = None
+        self._scale_then: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The grid's origin: a resumed run must interpolate on the grid it was interrupted on."""
+        then = self._built_for
+        built = None if self._grid is None else torch.from_numpy(np.stack(_vectors(then)))
+        return {"built_for": built, "scales": [self._scale_then, self._score_scale]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._tables_for, self._grid = None, None
+        self._scale_then, self._score_scale = state["scales"]
+        if state["built_for"] is not None:
+            self._built_for = Components(*state["built_for"].numpy())
+            self._grid = GradedGrid.resolving(self._built_for, self.tolerance, self._scale_then)
 
     def __call__(self, components, weights, gradients=None, factor=1.0, statistics=True):
         flat = [w.detach().reshape(-1) for w in weights]
@@ -230,7 +262,7 @@ class Tabulated:
             except ResolutionError:
                 self._grid = None
                 return False
-            self._built_for = components
+            self._built_for, self._scale_then = components, self._score_scale
         nodes = self._grid.nodes
         self._log_density, self._responsibilities = components.responsibilities(nodes)
         pulls = self._responsibilities @ np.stack(
@@ -317,6 +349,10 @@ def _closed_form(
         ]
     )
     return score, sums
+
+
+def _vectors(components: Components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return components.means, components.log_precisions, components.log_proportions
 
 
 def _unpack(sums: Tensor | np.ndarray | None, size: int) -> Statistics:

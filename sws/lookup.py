@@ -8,6 +8,7 @@ Two implementations of one function, :func:`accumulate`: compiled loops for tens
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,11 @@ import torch
 from torch import Tensor
 
 from sws.grid import GradedGrid
+
+# numba starts a thread per core however many it is then told to use, and idle ones spin: let it
+# have those that OpenMP may have
+if "OMP_NUM_THREADS" in os.environ:
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 try:
     import numba

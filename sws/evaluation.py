@@ -1,0 +1,79 @@
+"""Test error, measured in float32."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sws.network import InputSpec, QuantizedNetwork
+
+
+def prepare_images(images: np.ndarray, mean, std) -> Tensor:
+    """uint8 (N, H, W, C) to normalised float32 (N, C, H, W): x = (pixel / 255 − mean) / std."""
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).float().div_(255)
+    mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
+    std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
+    return x.sub_(mean).div_(std)
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def error_pct(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 1000) -> float:
+    """Top-1 error in per cent, evaluation mode, float32, whatever the training used.
+
+    Parameters
+    ----------
+    inputs : (N, C, H, W) normalised float32 on the model's device.
+    labels : (N,) int64.
+    """
+    with _evaluating(model):
+        wrong = sum(
+            int((model(x).argmax(dim=1) != y).sum())
+            for x, y in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
+        )
+    return 100 * wrong / len(labels)
+
+
+def build_module(network: QuantizedNetwork, module: nn.Module | None = None) -> nn.Module:
+    """The module that a quantised network describes, with its weights.
+
+    Parameters
+    ----------
+    module : to load the weights into; needed if the network's architecture is not in the registry.
+
+    Raises
+    ------
+    ValueError
+        If there is neither an architecture nor a module, or the tensors do not fit.
+    """
+    if module is None:
+        if network.architecture is None:
+            raise ValueError("the file names no architecture: pass the module to load it into")
+        from sws import models
+
+        module = models.build(network.architecture.name, **dict(network.architecture.settings))
+    state = {k: torch.from_numpy(np.array(v)) for k, v in network.state_dict().items()}
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        odd = (missing + unexpected)[0]
+        raise ValueError(f"the network does not fit the module: {odd!r} is on one side only")
+    return module
+
+
+def input_spec(dataset) -> InputSpec:
+    """What a network trained on a data set expects."""
+    return InputSpec(dataset.input_shape, dataset.mean, dataset.std, dataset.classes)

@@ -1,0 +1,1 @@
+"""Compression methods, one file each; all return a :class:`sws.network.QuantizedNetwork`."""

@@ -1,0 +1,238 @@
+"""Training of networks whose weights already are codebook values, and what they become on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sws.network import Architecture, InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.parameters import memory_order
+from sws.training import FitSettings, Method
+
+
+class SharedWeights(Method):
+    """Every weight that is not 0 is a codebook value, in training too.
+
+    Straight-through estimation: a weight has a latent value v; the network runs with c[k(v)], where
+    k minimises ½·((v − c_k)/distortion)² − log p_k, and the gradient found there goes to v as it
+    is. A codebook entry's gradient is the sum over the weights that hold it. Weights that are 0 at
+    the start stay 0; one whose gradient was exactly 0 for a whole epoch has no effect and becomes
+    0. With ``frozen=True`` the assignments are fixed: codebook, biases and norms train.
+
+    Parameters
+    ----------
+    indexes : by tensor name, int64 in the shape of the weight, into the codebook.
+    codebook : (K,) start values; entry 0 is 0 and stays so.
+    nats : (K,) −log p_k; re-estimated before every epoch.
+    distortion : standard deviation that sets the exchange rate of squared error and nats.
+    codebook_rate : learning rate of the codebook as a multiple of the schedule's.
+    """
+
+    def __init__(
+        self,
+        indexes: Mapping[str, Tensor],
+        codebook: np.ndarray,
+        nats: np.ndarray,
+        distortion: float,
+        *,
+        frozen: bool = False,
+        codebook_rate: float = 0.1,
+    ):
+        self.names = list(indexes)
+        self._initial = list(indexes.values())
+        self.codebook = nn.Parameter(torch.as_tensor(codebook, dtype=torch.float32).clone())
+        self.nats = torch.as_tensor(nats, dtype=torch.float32).clone()
+        self.distortion = distortion
+        self.frozen = frozen
+        self.codebook_rate = codebook_rate
+
+    def attach(self, model: nn.Module) -> None:
+        parameters = dict(model.named_parameters())
+        self.weights = [parameters[name] for name in self.names]
+        self.others = {n: p for n, p in parameters.items() if n not in self.names}
+        self.positions, self.index, self.latent, self.use = [], [], [], []
+        for weight, index in zip(self.weights, self._initial, strict=True):
+            ordered = torch.empty_like(weight.detach(), dtype=torch.int64).copy_(index)
+            ordered = memory_order(weight, ordered)
+            position = (ordered != 0).nonzero()[:, 0]
+            values = memory_order(weight, weight.detach())[position].clone()
+            self.positions.append(position)
+            self.index.append(ordered[position])
+            self.latent.append(nn.Parameter(values, requires_grad=not self.frozen))
+            self.use.append(torch.zeros_like(values))
+        self.other_use = {n: torch.zeros_like(p) for n, p in self.others.items()}
+        self._show()
+
+    def parameter_groups(self, model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
+        latent = [] if self.frozen else [v for v in self.latent if v.numel()]
+        return [
+            {"params": latent + list(self.others.values()), "weight_decay": 0.0},
+            {"params": [self.codebook], "weight_decay": 0.0, "rate_scale": self.codebook_rate},
+        ]
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        counts = self.counts.double() + 0.5
+        self.nats = (-torch.log(counts / counts.sum())).float()
+        for use in (*self.use, *self.other_use.values()):
+            use.zero_()
+
+    def after_backward(self) -> None:
+        gradient = torch.zeros_like(self.codebook)
+        for weight, position, index, latent, use in zip(
+            self.weights, self.positions, self.index, self.latent, self.use, strict=True
+        ):
+            local = memory_order(weight, weight.grad)[position]
+            gradient.index_add_(0, index, local)
+            use.add_(local.abs())
+            if not self.frozen:
+                latent.grad = local
+            weight.grad = None
+        gradient[0] = 0.0
+        self.codebook.grad = gradient
+        for name, parameter in self.others.items():
+            self.other_use[name].add_(parameter.grad.abs())
+
+    def after_step(self) -> None:
+        if not self.frozen:
+            self.index = [self._assign(v.detach()) for v in self.latent]
+        self._show()
+
+    def _assign(self, values: Tensor) -> Tensor:
+        scaled = (values[:, None] - self.codebook.detach()) / self.distortion
+        return (0.5 * scaled**2 + self.nats).argmin(dim=1)
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Drop what the last epoch showed to have no effect."""
+        for use, latent, index in zip(self.use, self.latent, self.index, strict=True):
+            idle = use == 0
+            latent.detach()[idle] = 0.0
+            index[idle] = 0
+        self._show()
+        self._clear_idle_biases()
+
+    def _clear_idle_biases(self) -> None:
+        """Set biases to 0 that had no gradient and whose unit has no input left."""
+        weights = dict(zip(self.names, self.weights, strict=True))
+        for name, bias in self.others.items():
+            weight = weights.get(f"{name.removesuffix('bias')}weight")
+            if name.endswith("bias") and weight is not None and len(weight) == len(bias):
+                unfed = (weight.detach().reshape(len(weight), -1) == 0).all(dim=1)
+                bias.detach()[unfed & (self.other_use[name] == 0)] = 0.0
+
+    @torch.no_grad()
+    def _show(self) -> None:
+        """Write c[k] into the network's weights."""
+        book = self.codebook.detach()
+        for weight, position, index in zip(self.weights, self.positions, self.index, strict=True):
+            flat = memory_order(weight, weight.detach())
+            flat.zero_()
+            flat[position] = book[index]
+
+    @property
+    def counts(self) -> Tensor:
+        """(K,) weights with each index."""
+        size = len(self.codebook)
+        total = sum(torch.bincount(i, minlength=size) for i in self.index)
+        total[0] += sum(w.numel() for w in self.weights) - sum(i.numel() for i in self.index)
+        return total
+
+    def indexes(self) -> dict[str, Tensor]:
+        """By tensor name, int64 in the shape of the weight, contiguous."""
+        dense = {}
+        for name, weight, position, index in zip(
+            self.names, self.weights, self.positions, self.index, strict=True
+        ):
+            full = torch.zeros_like(weight.detach(), dtype=torch.int64)
+            memory_order(weight, full)[position] = index
+            dense[name] = full.contiguous()
+        return dense
+
+    def record(self) -> dict[str, float]:
+        counts = self.counts
+        return {
+            "nonzero_pct": 100 * (1 - float(counts[0] / counts.sum())),
+            "components": int((counts > 0).sum()),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "codebook": self.codebook.detach(),
+            "nats": self.nats,
+            "index": self.index,
+            "latent": [v.detach() for v in self.latent],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self.codebook.copy_(state["codebook"])
+            for latent, saved in zip(self.latent, state["latent"], strict=True):
+                latent.copy_(saved)
+        self.nats, self.index = state["nats"], list(state["index"])
+        self._show()
+
+
+def build_network(
+    model: nn.Module,
+    indexes: Mapping[str, Tensor],
+    codebook: np.ndarray,
+    *,
+    bias_bits: int = 10,
+    architecture: Architecture | None = None,
+    input_spec: InputSpec | None = None,
+) -> QuantizedNetwork:
+    """The quantised network of a model whose weights are given as indexes.
+
+    Parameters
+    ----------
+    indexes : by tensor name, in the shape of the weight.
+    codebook : (K,) float; kept as float16, entries that nothing uses are dropped.
+    bias_bits : bits of the mantissa that the other parameters, as float16, keep.
+
+    Raises
+    ------
+    OverflowError
+        If a value does not fit into float16.
+    """
+    used = np.unique(np.concatenate([[0], *(i.reshape(-1).numpy() for i in indexes.values())]))
+    book = _float16(codebook[used], "codebook", 10)
+    # values that float16 cannot tell apart become one entry; 0 keeps the first place
+    values, inverse = np.unique(book, return_inverse=True)
+    order = np.argsort(values != 0, kind="stable")
+    place = np.empty(len(values), dtype=np.int64)
+    place[order] = np.arange(len(values))
+    renumber = np.zeros(len(codebook), dtype=np.int64)
+    renumber[used] = place[inverse]
+    dtype = np.min_scalar_type(max(1, len(values) - 1))
+    trainable = {n for n, _ in model.named_parameters()}
+    tensors: list[QuantizedTensor | RawTensor] = []
+    for name, value in model.state_dict().items():
+        if name in indexes:
+            kind = "fc" if value.ndim == 2 else "conv"
+            index = renumber[indexes[name].numpy()].astype(dtype)
+            tensors.append(QuantizedTensor(name, kind, 0, index))
+        elif value.is_floating_point():
+            raw = _float16(value.cpu().numpy(), name, bias_bits)
+            tensors.append(RawTensor(name, raw, name in trainable))
+        elif not name.endswith("num_batches_tracked"):
+            tensors.append(RawTensor(name, value.cpu().numpy(), name in trainable))
+    shared = values[order] + np.float16(0)  # −0 would not be entry 0's 0.0
+    return QuantizedNetwork(tuple(tensors), (shared,), architecture, input_spec)
+
+
+def _float16(values: np.ndarray, name: str, bits: int) -> np.ndarray:
+    """Values rounded to float16 with so many bits of the mantissa, ties to even."""
+    with np.errstate(over="ignore"):
+        half = np.asarray(values, dtype=np.float32).astype(np.float16)
+    if not np.isfinite(half).all():
+        raise OverflowError(f"{name} holds values that float16 cannot: the training diverged")
+    drop = 10 - bits
+    if drop == 0:
+        return half + np.float16(0)
+    pattern = half.view(np.uint16).astype(np.uint32)
+    pattern += (1 << (drop - 1)) - 1 + ((pattern >> drop) & 1)
+    rounded = (pattern >> drop << drop).astype(np.uint16).view(np.float16)
+    return np.where(np.isfinite(rounded), rounded, half) + np.float16(0)

@@ -1,0 +1,574 @@
+"""The stages of the study: pretrain, compress, tune. Data in, result files out.
+
+Each stage holds a lock on its folder, checkpoints after every epoch, and puts its outputs in place
+by rename when all of them are complete; ``metrics.json`` comes last.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sws import accounting, codec, datasets, models, provenance
+from sws.augmentation import RandomShift
+from sws.checkpoints import Checkpoint
+from sws.config import Augmentation, ConfigurationError, Experiment, Settings, SoftWeightSharing
+from sws.evaluation import build_module, error_pct, input_spec, prepare_images
+from sws.methods import soft_weight_sharing
+from sws.network import Architecture, QuantizedNetwork
+from sws.training import FitSettings, History, Method, Stopwatch, TensorBatches, fit
+
+HISTORY = (
+    "epoch", "learning_rate", "loss", "cross_entropy", "complexity",
+    "error_train_pct", "error_val_pct", "nonzero_pct", "components", "stage",
+)  # fmt: skip
+TRIALS = (
+    "trial", "seed", "settings", "n_train", "epochs", "error_start_val_pct", "error_end_val_pct",
+    "file_bytes", "cr_file", "nonzero_pct", "seconds", "main", "note",
+)  # fmt: skip
+
+
+# --- data and models ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set on the device: what to train on, and what to measure on."""
+
+    dataset: datasets.Dataset
+    device: torch.device
+    train: tuple[Tensor, Tensor]
+    held_out: tuple[Tensor, Tensor]
+
+    @classmethod
+    def load(cls, name: str, *, validation: bool = False) -> Task:
+        """Train on everything and measure on the test set, or neither touches the test set.
+
+        Parameters
+        ----------
+        validation : hold part of the training images out and measure on those instead.
+        """
+        dataset = datasets.load(name)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        train, held_out = dataset.train, dataset.test
+        if validation:
+            count = datasets.spec(name).n_validation
+            train, held_out = datasets.split_validation(dataset.train, count)
+
+        def tensors(split: datasets.Split) -> tuple[Tensor, Tensor]:
+            images = prepare_images(split.images, dataset.mean, dataset.std)
+            return images.to(device), torch.from_numpy(split.labels.copy()).to(device)
+
+        return cls(dataset, device, tensors(train), tensors(held_out))
+
+    def batches(self, batch_size: int, seed: int, augmentation: Augmentation) -> TensorBatches:
+        transform = None
+        if augmentation.shift or augmentation.flip:
+            transform = RandomShift(augmentation.shift, augmentation.flip)
+        return TensorBatches(*self.train, batch_size, seed, transform)
+
+    def error(self, model: nn.Module) -> float:
+        """Error in per cent on the held-out images."""
+        return error_pct(model, *self.held_out)
+
+    def build(self, name: str) -> nn.Module:
+        """The network on the device; convolutions in the layout that is fastest there."""
+        model = models.build(name, classes=len(self.dataset.classes)).to(self.device)
+        if any(p.ndim == 4 for p in model.parameters()):
+            model = model.to(memory_format=torch.channels_last)
+        return model
+
+
+def _set_up() -> None:
+    # exponentials far from every mean become denormal numbers, ten times as slow
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _provenance(stage: str, settings: Settings, task: Task) -> dict[str, Any]:
+    return provenance.collect(
+        settings.model_dump(mode="json"),
+        task.dataset.digest,
+        provenance.STAGE_MODULES[stage],
+        task.device.type,
+        torch.get_num_threads(),
+    )
+
+
+def _identity(found: Mapping[str, Any], seed: int, **more: str) -> dict[str, str]:
+    """What a checkpoint must share with the run that goes on from it."""
+    return {
+        "settings": found["settings"],
+        "data": found["data"],
+        "code": found["code"]["hash"],
+        "seed": str(seed),
+        "device": found["device"]["type"],
+        "threads": str(found["threads"]),
+        **more,
+    }
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _outputs(folder: Path) -> Iterable[Path]:
+    """A scratch folder whose files move to ``folder`` at the end, ``metrics.json`` last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    try:
+        yield scratch
+        names = sorted(os.listdir(scratch), key=lambda name: name == "metrics.json")
+        for name in names:
+            (scratch / name).replace(folder / name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _peak_memory_mb() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+# --- pretrain -------------------------------------------------------------------------------------
+
+
+def pretrain(
+    experiment: Experiment, seed: int, results: Path, *, checkpoints: Path, progress: bool = False
+) -> Path:
+    """Train the network on the whole training set; the test set is read once, at the end.
+
+    Returns
+    -------
+    The folder with ``pretrained.safetensors``, ``metrics.json`` and ``history.csv``.
+    """
+    _set_up()
+    folder = Path(results) / "pretrained" / experiment.pair / f"seed-{seed}"
+    with provenance.RunLock(folder):
+        task = Task.load(experiment.dataset)
+        _pretrain(experiment, seed, task, folder, Path(checkpoints), progress)
+    return folder
+
+
+def _pretrain(
+    experiment: Experiment, seed: int, task: Task, folder: Path, checkpoints: Path, progress: bool
+) -> None:
+    settings = experiment.pretraining
+    origin = _provenance("pretrain", settings, task)
+    images = len(task.train[1])
+    identity = _identity(origin, seed, images=str(images), model=experiment.model)
+    checkpoint = Checkpoint(checkpoints / _below(folder) / "pretrain.pt", identity)
+    torch.manual_seed(seed)
+    model = task.build(experiment.model)
+    fitting = FitSettings(
+        settings.epochs,
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        bfloat16=settings.bfloat16,
+    )
+    with Stopwatch() as watch:
+        history = fit(
+            model,
+            task.batches(settings.batch_size, seed, settings.augmentation),
+            Method(),
+            fitting,
+            seed=seed,
+            checkpoint=checkpoint,
+            description="pretrain",
+            progress=progress,
+        )
+    metrics = {
+        "model": experiment.model,
+        "dataset": experiment.dataset,
+        "seed": seed,
+        "n_train": images,
+        "error_start_pct": task.error(model),
+        "seconds": {"pretrain": watch.seconds},
+        "peak_memory_mb": _peak_memory_mb(),
+        "provenance": origin,
+    }
+    with _outputs(folder) as scratch:
+        state = {k: v.contiguous().cpu() for k, v in model.state_dict().items()}
+        save_file(state, scratch / "pretrained.safetensors")
+        history.write(scratch / "history.csv", [c for c in HISTORY if c in history.rows[0]])
+        _write_json(scratch / "metrics.json", metrics)
+    checkpoint.remove()
+
+
+def _below(folder: Path) -> Path:
+    """``runs/<pair>/…/seed-<n>``: the end of a result folder's path, for its checkpoints."""
+    parts = folder.parts
+    start = max(parts.index(p) for p in ("pretrained", "runs", "tuning") if p in parts)
+    return Path(*parts[start:])
+
+
+def _load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Module:
+    path = folder / "pretrained.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            2, "no pre-trained network; run 'sws pretrain' for this pair and seed first", str(path)
+        )
+    model = task.build(experiment.model)
+    try:
+        model.load_state_dict(load_file(path, device=str(task.device)))
+    except RuntimeError:
+        raise ValueError(
+            f"{path}: holds another network than {experiment.model}; "
+            "delete the folder and run 'sws pretrain' again"
+        ) from None
+    return model
+
+
+# --- compress -------------------------------------------------------------------------------------
+
+
+def compress(
+    experiment: Experiment,
+    method: str,
+    point: str,
+    seed: int,
+    results: Path,
+    *,
+    checkpoints: Path,
+    progress: bool = False,
+) -> Path:
+    """Compress a pre-trained network and measure the file that comes of it.
+
+    Returns
+    -------
+    The folder with ``metrics.json``, ``model.sws``, ``history.csv`` and ``trace.safetensors``.
+    """
+    _set_up()
+    settings = experiment.point(method, point)
+    results = Path(results)
+    start = results / "pretrained" / experiment.pair / f"seed-{seed}"
+    folder = results / "runs" / experiment.pair / method / point / f"seed-{seed}"
+    with provenance.RunLock(folder):
+        task = Task.load(experiment.dataset)
+        outcome = _compress(experiment, settings, seed, task, start, folder, checkpoints, progress)
+        before = json.loads((start / "metrics.json").read_text(encoding="utf-8"))
+        metrics = {
+            "model": experiment.model,
+            "dataset": experiment.dataset,
+            "method": method,
+            "point": point,
+            "seed": seed,
+            "n_train": len(task.train[1]),
+            "tuning_trials": _count_trials(results, experiment.pair, method),
+            "error_start_pct": before["error_start_pct"],
+            **outcome.metrics,
+        }
+        metrics["seconds"] = {"pretrain": before["seconds"]["pretrain"], **metrics["seconds"]}
+        names = {"model": experiment.model, "dataset": experiment.dataset, "method": method}
+        with _outputs(folder) as scratch:
+            (scratch / "model.sws").write_bytes(outcome.data)
+            outcome.compressed.history.write(scratch / "history.csv", HISTORY)
+            metadata = names | {"point": point, "seed": str(seed)}
+            (scratch / "trace.safetensors").write_bytes(
+                save_arrays(outcome.trace, metadata | {"first_layer": outcome.first_layer})
+            )
+            _write_json(scratch / "metrics.json", metrics)
+        outcome.remove_checkpoints()
+    return folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A compressed network, its file, and what was measured of both."""
+
+    compressed: soft_weight_sharing.Compressed
+    data: bytes
+    trace: dict[str, np.ndarray]
+    first_layer: str
+    metrics: dict[str, Any]
+    remove_checkpoints: Callable[[], None]
+
+
+def _compress(
+    experiment: Experiment,
+    settings: SoftWeightSharing,
+    seed: int,
+    task: Task,
+    start: Path,
+    folder: Path,
+    checkpoints: Path,
+    progress: bool,
+) -> Outcome:
+    origin = _provenance("compress", settings, task)
+    model = _load_pretrained(experiment, task, start)
+    images = len(task.train[1])
+    identity = _identity(
+        origin, seed, images=str(images), model=experiment.model, start=_digest(model)
+    )
+    saved: dict[str, Checkpoint] = {}
+
+    def checkpoint(stage: str) -> Checkpoint:
+        path = Path(checkpoints) / _below(folder) / f"{stage}.pt"
+        return saved.setdefault(stage, Checkpoint(path, identity))
+
+    first_layer, first = next((n, p) for n, p in model.named_parameters() if p.ndim > 1)
+    filters = first.detach().contiguous().cpu().numpy().copy()
+    retraining = settings.retraining
+    with Stopwatch() as watch:
+        compressed = soft_weight_sharing.compress(
+            model,
+            task.batches(retraining.batch_size, seed, retraining.augmentation),
+            images,
+            settings,
+            seed=seed,
+            checkpoint=checkpoint,
+            measure=task.error,
+            architecture=Architecture(
+                experiment.model, {"classes": len(task.dataset.classes)}
+            ),
+            input_spec=input_spec(task.dataset),
+            progress=progress,
+        )
+    with Stopwatch() as encoding:
+        data = codec.encode(compressed.network)
+    with Stopwatch() as decoding:
+        decoded = codec.decode(data)
+    end = task.error(build_module(decoded).to(task.device))
+    after = decoded.state_dict()[first_layer]
+    trace = compressed.trace | {"filters/initial": filters, "filters/final": after}
+    seconds = {"retrain": compressed.seconds["retrain"], "quantize": watch.seconds}
+    seconds["quantize"] -= seconds["retrain"]
+    seconds |= {"encode": encoding.seconds, "decode": decoding.seconds}
+    metrics = {
+        "error_retrained_pct": compressed.errors["retrained"],
+        "error_assigned_pct": compressed.errors["assigned"],
+        "error_end_pct": end,
+        **_sizes(decoded, data, compressed.components),
+        "seconds": seconds,
+        "peak_memory_mb": _peak_memory_mb(),
+        "provenance": origin,
+    }
+
+    def remove() -> None:
+        for one in saved.values():
+            one.remove()
+
+    return Outcome(compressed, data, trace, first_layer, metrics, remove)
+
+
+def _sizes(network: QuantizedNetwork, data: bytes, components: int) -> dict[str, Any]:
+    """The size columns of metrics.json, from the file's own network."""
+    rates = accounting.rates(network, len(data))
+    parts = codec.describe(data).bytes
+    nonzeros = max(1, network.nonzeros)
+    return {
+        "parameters": network.parameters,
+        "weights": network.weights,
+        "nonzero_pct": 100 * network.nonzeros / network.weights,
+        "bits_per_nonzero": 8 * (parts["indexes"] + parts["values"]) / nonzeros,
+        "components": components,
+        "cr": {
+            "nonzero": rates.nonzero,
+            "han": rates.han,
+            "huffman": rates.huffman,
+            "file": rates.file,
+        },
+        "bytes": {"dense": accounting.dense_bytes(network), **parts},
+    }
+
+
+def _digest(model: nn.Module) -> str:
+    import hashlib
+
+    found = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        found.update(name.encode())
+        found.update(value.contiguous().cpu().numpy().tobytes())
+    return found.hexdigest()
+
+
+def evaluate_file(path: Path, dataset: str) -> tuple[float, int]:
+    """Decode a file and measure its test error.
+
+    Returns
+    -------
+    error in per cent, number of trainable parameters.
+    """
+    network = codec.read(path)
+    task = Task.load(dataset)
+    if network.input is not None and tuple(network.input.shape) != task.dataset.input_shape:
+        raise ValueError(
+            f"{path}: expects images of shape {tuple(network.input.shape)}, "
+            f"and those of {dataset} are {task.dataset.input_shape}"
+        )
+    return task.error(build_module(network).to(task.device)), network.parameters
+
+
+# --- tune -----------------------------------------------------------------------------------------
+
+
+def tune(
+    experiment: Experiment,
+    method: str,
+    candidates: Path,
+    seeds: Iterable[int],
+    results: Path,
+    *,
+    checkpoints: Path,
+    progress: bool = False,
+) -> Path:
+    """Try settings on a validation split; the test set is not read.
+
+    Every trial starts from a network pre-trained without the validation images, one a seed, which
+    all trials share. A trial that is in the table already is not run again. At the end, ``main``
+    marks the smallest mean file whose mean error is at most ``allowed_rise_pct`` above its start.
+
+    Parameters
+    ----------
+    candidates : YAML, name → what differs from the experiment's point ``main``.
+
+    Returns
+    -------
+    ``trials.csv``.
+    """
+    _set_up()
+    folder = Path(results) / "tuning" / experiment.pair / method
+    table = folder / "trials.csv"
+    base = experiment.point(method, "main").model_dump(mode="json")
+    trials = _read_candidates(candidates, base)
+    with provenance.RunLock(folder):
+        task = Task.load(experiment.dataset, validation=True)
+        rows = _read_trials(table)
+        for name, settings in trials.items():
+            for seed in seeds:
+                if any(r["trial"] == name and r["seed"] == str(seed) for r in rows):
+                    continue
+                row = _trial(experiment, settings, name, seed, task, folder, checkpoints, progress)
+                rows.append(row)
+                _write_trials(table, _mark_main(rows, experiment.allowed_rise_pct))
+                print(
+                    f"{name} seed {seed}: {row['error_start_val_pct']} → "
+                    f"{row['error_end_val_pct']} % at {row['file_bytes']} bytes"
+                )
+    return table
+
+
+def _read_candidates(path: Path, base: Mapping[str, Any]) -> dict[str, SoftWeightSharing]:
+    try:
+        listed = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        raise ConfigurationError(f"{path}: not valid YAML") from None
+    if not isinstance(listed, dict):
+        raise ConfigurationError(f"{path}: expected names, each with settings to try")
+    from sws.config import validate_settings
+
+    return {
+        name: validate_settings(SoftWeightSharing, _merged(base, changes or {}), f"{path}: {name}")
+        for name, changes in listed.items()
+    }
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes laid over a mapping, section by section; a hyper-prior is replaced as a whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        deep = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        replace = key in ("zero_precision", "precision")
+        merged[key] = _merged(merged[key], value) if deep and not replace else value
+    return merged
+
+
+def _trial(
+    experiment: Experiment,
+    settings: SoftWeightSharing,
+    name: str,
+    seed: int,
+    task: Task,
+    folder: Path,
+    checkpoints: Path,
+    progress: bool,
+) -> dict[str, str]:
+    start = folder.parent / "pretrained" / f"seed-{seed}"
+    if not (start / "metrics.json").exists():
+        with provenance.RunLock(start):
+            _pretrain(experiment, seed, task, start, Path(checkpoints), progress)
+    before = task.error(_load_pretrained(experiment, task, start))
+    with Stopwatch() as watch:
+        outcome = _compress(
+            experiment, settings, seed, task, start, folder / name / f"seed-{seed}",
+            checkpoints, progress,
+        )  # fmt: skip
+    outcome.remove_checkpoints()
+    epochs = len(outcome.compressed.history.rows)
+    return {
+        "trial": name,
+        "seed": str(seed),
+        "settings": json.dumps(settings.model_dump(mode="json"), separators=(",", ":")),
+        "n_train": str(len(task.train[1])),
+        "epochs": str(epochs),
+        "error_start_val_pct": f"{before:.2f}",
+        "error_end_val_pct": f"{outcome.metrics['error_end_pct']:.2f}",
+        "file_bytes": str(len(outcome.data)),
+        "cr_file": f"{outcome.metrics['cr']['file']:.2f}",
+        "nonzero_pct": f"{outcome.metrics['nonzero_pct']:.3f}",
+        "seconds": f"{watch.seconds:.0f}",
+        "main": "0",
+        "note": "",
+    }
+
+
+def _mark_main(rows: list[dict[str, str]], allowed: float) -> list[dict[str, str]]:
+    """Flag the trial with the smallest mean file among those that rise by at most ``allowed``."""
+    seeds = {r["seed"] for r in rows}
+    means: dict[str, tuple[float, float]] = {}
+    for name in dict.fromkeys(r["trial"] for r in rows):
+        own = [r for r in rows if r["trial"] == name]
+        if {r["seed"] for r in own} == seeds:
+            rise = [float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own]
+            size = [float(r["file_bytes"]) for r in own]
+            means[name] = (float(np.mean(rise)), float(np.mean(size)))
+    fitting = {n: size for n, (rise, size) in means.items() if rise <= allowed + 1e-9}
+    best = min(fitting, key=fitting.__getitem__) if fitting else None
+    return [r | {"main": str(int(r["trial"] == best))} for r in rows]
+
+
+def _read_trials(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _write_trials(path: Path, rows: list[dict[str, str]]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, TRIALS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def _count_trials(results: Path, pair: str, method: str) -> int:
+    """Trials that led to the settings: those of these results, or of the reference."""
+    for base in (results, results / "reference"):
+        rows = _read_trials(base / "tuning" / pair / method / "trials.csv")
+        if rows:
+            return len({r["trial"] for r in rows})
+    return 0
+
+
+__all__ = ["History", "Task", "compress", "evaluate_file", "pretrain", "tune"]

@@ -1,0 +1,275 @@
+"""The one training loop. It knows no method: pre-training is the method that adds nothing.
+
+A method hooks into :func:`fit` at five places (:class:`Method`); that is all that priors, masks,
+projections and per-cluster gradients need.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sws.checkpoints import Checkpoint
+
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+
+
+class DivergedError(RuntimeError):
+    """Training met a value it cannot go on from; the message names step, quantity and remedy."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how fast.
+
+    Attributes
+    ----------
+    epochs : passes over the data.
+    learning_rate : Adam's, at the start.
+    final_rate : fraction of it that is left at the end of a cosine decay; 1 keeps it constant.
+    weight_decay : decoupled (AdamW), on weights only.
+    bfloat16 : autocast of the forward and backward pass; parameters stay float32.
+    """
+
+    epochs: int
+    learning_rate: float
+    final_rate: float = 0.0
+    weight_decay: float = 0.0
+    bfloat16: bool = False
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step of all."""
+        cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
+
+
+class Method:
+    """What a training method may add to the loop; this one adds nothing."""
+
+    def attach(self, model: nn.Module) -> None:
+        """Called once, before the first epoch, with the model that will be trained."""
+
+    def parameter_groups(self, model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
+        """Adam's parameter groups; by default weights decay and everything else does not.
+
+        A group may hold a ``rate_scale``, by which the schedule's learning rate is multiplied.
+        """
+        matrices = [p for p in model.parameters() if p.ndim > 1 and p.requires_grad]
+        others = [p for p in model.parameters() if p.ndim <= 1 and p.requires_grad]
+        return [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch."""
+
+    def penalty(self) -> Tensor | None:
+        """A differentiable term to add to the mean cross-entropy of the batch."""
+        return None
+
+    def after_backward(self) -> None:
+        """Called with all gradients in place, before the optimiser's step."""
+
+    def after_step(self) -> None:
+        """Called after the optimiser's step."""
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Called after each epoch, before :meth:`record` and the checkpoint."""
+
+    def record(self) -> dict[str, float]:
+        """What to write into the history at the end of an epoch."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+@dataclass
+class History:
+    """One row an epoch."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def write(self, path: Path, columns: Sequence[str]) -> None:
+        """As CSV, nine significant digits, an empty field for what a row does not have."""
+        lines = [",".join(columns)]
+        for row in self.rows:
+            lines.append(",".join(_field(row.get(c)) for c in columns))
+        path.write_text("\n".join(lines) + "\n")
+
+
+def _field(value: float | str | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class TensorBatches:
+    """Mini-batches of tensors that live on the device, in an order that epoch and seed decide.
+
+    Parameters
+    ----------
+    inputs : (N, C, H, W) float32, normalised, or uint8 with a ``transform`` that makes it so.
+    labels : (N,) int64.
+    batch_size : images a step; the last, smaller batch of an epoch is kept.
+    transform : applied to each batch with a generator of its own (augmentation).
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    batch_size: int
+    seed: int
+    transform: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    def __call__(self, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.labels), generator=generator).to(self.labels.device)
+        for index in order.split(self.batch_size):
+            x = self.inputs[index]
+            if self.transform is not None:
+                x = self.transform(x, generator)
+            yield x, self.labels[index]
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    method: Method,
+    settings: FitSettings,
+    *,
+    seed: int = 0,
+    checkpoint: Checkpoint | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    description: str = "",
+    progress: bool = False,
+) -> History:
+    """Train a classifier in place.
+
+    Parameters
+    ----------
+    batches : ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
+    method : what to add to plain training.
+    checkpoint : written after every epoch and resumed from if it fits (same bytes in the end as
+        without the interruption).
+    validate : error in per cent on held-out data, called after every epoch.
+
+    Raises
+    ------
+    DivergedError
+        If the loss is not finite; the last checkpoint is left as it is.
+    """
+    method.attach(model)
+    groups = method.parameter_groups(model, settings)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    history, first = History(), 0
+    torch.manual_seed(seed)
+    if checkpoint is not None and (saved := checkpoint.load()) is not None:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        method.load_state_dict(saved["method"])
+        history.rows, first = saved["history"], saved["epoch"]
+        torch.set_rng_state(saved["random"])
+    for epoch in range(first, settings.epochs):
+        method.begin_epoch(epoch, settings.epochs)
+        row = _train_epoch(model, batches, method, settings, optimizer, epoch, description, progress)
+        row["error_val_pct"] = validate(model) if validate is not None else None
+        method.end_epoch(epoch, settings.epochs)
+        history.rows.append(row | method.record())
+        if checkpoint is not None:
+            checkpoint.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "method": method.state_dict(),
+                    "history": history.rows,
+                    "epoch": epoch + 1,
+                    "random": torch.get_rng_state(),
+                }
+            )
+    return history
+
+
+def _train_epoch(
+    model, batches, method, settings, optimizer, epoch, description, progress
+) -> dict[str, float | None]:
+    model.train()
+    device = next(model.parameters()).device
+    total = torch.zeros(2, dtype=torch.float64, device=device)
+    seen, penalties = 0, 0.0
+    rate = settings.learning_rate
+    stream = batches(epoch)
+    length = _steps(batches)
+    label = f"{description} epoch {epoch + 1}/{settings.epochs}".strip()
+    bar = tqdm(stream, label, length, leave=False, disable=not progress, unit="batch")
+    for number, (x, y) in enumerate(bar):
+        if length is not None:
+            rate = settings.rate(epoch * length + number, settings.epochs * length)
+        else:
+            rate = settings.rate(epoch, settings.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group.get("rate_scale", 1.0)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
+            logits = model(x)
+        loss = cross_entropy = F.cross_entropy(logits.float(), y)
+        if (penalty := method.penalty()) is not None:
+            loss = loss + penalty
+            penalties += float(penalty.detach())
+        optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        method.after_backward()
+        optimizer.step()
+        method.after_step()
+        with torch.no_grad():
+            wrong = (logits.argmax(dim=1) != y).sum()
+            total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
+        seen += len(y)
+    cross_entropy, wrong = (total / max(1, seen)).tolist()
+    if not np.isfinite(cross_entropy):
+        raise DivergedError(
+            f"epoch {epoch + 1}: the cross-entropy is {cross_entropy}; lower the learning rate "
+            f"(now {settings.learning_rate:g}) or τ"
+        )
+    return {
+        "epoch": epoch + 1,
+        "learning_rate": rate,
+        "loss": cross_entropy + penalties / max(1, number + 1),
+        "cross_entropy": cross_entropy,
+        "error_train_pct": 100 * wrong,
+    }
+
+
+def _steps(batches: Batches) -> int | None:
+    """Steps of an epoch, where the batches can tell."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+class Stopwatch:
+    """Wall-clock seconds of a ``with`` block."""
+
+    def __enter__(self) -> Stopwatch:
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._start
