@@ -1,0 +1,72 @@
+# `make mnist` and `make test` set themselves up: a virtual environment in .venv, made once from
+# requirements.lock. Nothing outside this folder is touched.
+
+PYTHON ?= python3
+CORES ?= all
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := $(VENV)/.packages
+READY := $(VENV)/.ready
+
+# The virtual environment alone: an activated one elsewhere must not leak in.
+unexport PYTHONPATH PYTHONHOME
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup mnist smoke test lint bench schemas lock clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY)  ## make .venv (the other targets do so themselves)
+
+$(PACKAGES): requirements.lock
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "error: there is no $(PYTHON); install Python 3.11 or later, or name one: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $$($(PYTHON) --version) is too old; name Python 3.11 or later: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: $(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	@touch $@
+
+$(READY): $(PACKAGES) pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+mnist: $(READY)  ## both networks on MNIST, three seeds: results/tables/mnist, results/figures/mnist
+	$(BIN)/snakemake --cores $(CORES) mnist
+
+smoke: $(READY)  ## the whole way on a small slice of MNIST, in a minute or two
+	$(BIN)/snakemake --cores $(CORES) smoke
+
+test: $(READY)  ## all tests, with a real run of the smoke target
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## check style: ruff, snakefmt, the workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+
+bench: $(READY)  ## measure speed: the prior, the codec
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+
+schemas: $(READY)  ## write workflow/schemas anew from sws/config.py
+	$(BIN)/python -c 'import json, pathlib; from sws.config import schemas; \
+	  [pathlib.Path("workflow/schemas", name).write_text(json.dumps(schema, indent=2) + "\n") \
+	   for name, schema in schemas().items()]'
+
+lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet '.[test]'
+	$(VENV)-lock/bin/python -m pip freeze --exclude sws \
+	  | sed -E '/^(cuda-|nvidia-|triton=)/s/$$/ ; platform_system == "Linux"/' > requirements.lock
+	rm -rf $(VENV)-lock
+
+clean:  ## remove what tools and tests left; results and .venv stay
+	rm -rf .pytest_cache .ruff_cache .hypothesis .benchmarks build
+	find sws tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

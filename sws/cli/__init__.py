@@ -1,0 +1,179 @@
+"""The ``sws`` command: the same commands that the workflow's rules run.
+
+Commands import what they need when they run, so that ``sws --help`` answers at once. What goes
+wrong is said in one line on standard error; ``SWS_DEBUG=1`` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sws.cli import files, stages, study
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+PACKAGE = Path(__file__).resolve().parents[1]
+
+app = typer.Typer(
+    name="sws",
+    help="Soft weight-sharing: compress networks into small files that decode to working networks.",
+    epilog="'sws COMMAND --help' explains a command, with an example.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for _commands in (stages.COMMANDS, files.COMMANDS, study.COMMANDS):
+    for _command in _commands:
+        app.command()(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sws import provenance
+
+        print(f"sws {provenance.version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    log: Annotated[
+        Path | None, typer.Option(help="Write all output to this file; errors are shown as well.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where raw data lie; default $SWS_DATA_ROOT.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options that come before the command."""
+    if data_root is not None:
+        os.environ["SWS_DATA_ROOT"] = str(data_root)
+    if log is not None:
+        _redirect(log)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line.
+
+    Returns
+    -------
+    0 if all went well, 1 if not, 2 if it was called wrongly, 130 after Ctrl-C.
+    """
+    screen = os.dup(2)  # --log redirects standard error; the last word still goes to the screen
+    try:
+        outcome = typer.main.get_command(app).main(
+            args=list(arguments), prog_name="sws", standalone_mode=False
+        )
+        if outcome == INTERRUPTED:  # how newer versions of typer pass Ctrl-C on
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        return outcome if isinstance(outcome, int) else OK
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else FAILED
+    except BaseException as error:
+        if os.environ.get("SWS_DEBUG"):
+            traceback.print_exc()
+        return _report(error, screen)
+    finally:
+        os.close(screen)
+
+
+def _report(error: BaseException, screen: int) -> int:
+    """Say in one line what went wrong; return the exit status."""
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # called wrongly: typer words it
+        error.show()
+        return error.exit_code
+    _let_go_of_output()
+    if isinstance(error, BrokenPipeError):  # as when piped into head: nobody reads on
+        return FAILED
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        _say("interrupted; run the same command again to go on", screen)
+        return INTERRUPTED
+    _say(f"error: {describe(error)}", screen)
+    return FAILED
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line that tells the fix."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOSPC:
+            where = f" for {error.filename}" if error.filename else ""
+            return f"no space left on the disk{where}; free some and run the same command again"
+        if error.filename is not None and error.strerror:
+            return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+        return text
+    if isinstance(error, MemoryError):
+        return "out of memory; close other programs, or choose a smaller batch_size"
+    if "No space left on device" in text or "code: 28" in text:  # wrapped by a library
+        return "no space left on the disk; free some and run the same command again"
+    if _on_purpose(error):
+        return text
+    if not os.environ.get("SWS_DEBUG") and not _logged():
+        text += " (SWS_DEBUG=1 shows where; please report it)"
+    else:
+        traceback.print_exception(error)
+    return f"unexpected {type(error).__name__}: {text}"
+
+
+def _on_purpose(error: BaseException) -> bool:
+    """Whether this package raised it, with a message meant for the user."""
+    if type(error).__module__.startswith("sws."):
+        return True
+    if not isinstance(error, ValueError):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)
+
+
+_log: Path | None = None
+
+
+def _logged() -> bool:
+    return _log is not None
+
+
+def _redirect(log: Path) -> None:
+    """Send standard output and error, of libraries too, to a file."""
+    global _log
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    # Lines appear in the log as they are written, for whoever watches it.
+    sys.stdout.reconfigure(line_buffering=True)
+    _log = log
+
+
+def _let_go_of_output() -> None:
+    """If standard output cannot take what is left, drop it: Python would complain at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
+
+
+def _say(line: str, screen: int) -> None:
+    print(line, file=sys.stderr, flush=True)
+    if _logged():
+        os.write(screen, f"{line} (log: {_log})\n".encode())

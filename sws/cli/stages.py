@@ -1,0 +1,123 @@
+"""Commands that train: pretrain, compress, tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sws.cli.arguments import (
+    Checkpoints,
+    Method,
+    Pair,
+    Results,
+    Seed,
+    Seeds,
+    checkpoints_in,
+    interactive,
+    numbers,
+)
+
+
+def pretrain(
+    pair: Pair,
+    seed: Seed = 1,
+    results: Results = Path("results"),
+    checkpoints: Checkpoints = None,
+) -> None:
+    """Train a network before any compression.
+
+    Writes pretrained.safetensors, metrics.json and history.csv to
+    RESULTS/pretrained/PAIR/seed-SEED. Interrupted, it goes on where it was when run again.
+
+    \b
+    Example:
+      sws pretrain lenet-300-100_mnist --seed 1
+    """
+    from sws.targets import find_experiment
+
+    experiment = find_experiment(pair)
+    from sws import stages
+
+    folder = stages.pretrain(
+        experiment,
+        seed,
+        results,
+        checkpoints=checkpoints_in(results, checkpoints),
+        progress=interactive(),
+    )
+    print(folder)
+
+
+def compress(
+    pair: Pair,
+    method: Method = "soft-weight-sharing",
+    point: Annotated[str, typer.Option(help="Which of the experiment's settings.")] = "main",
+    seed: Seed = 1,
+    results: Results = Path("results"),
+    checkpoints: Checkpoints = None,
+) -> None:
+    """Retrain a pre-trained network, quantise it, write the file.
+
+    Writes model.sws, metrics.json, history.csv and trace.safetensors to
+    RESULTS/runs/PAIR/METHOD/POINT/seed-SEED. The error in metrics.json is that of the network
+    decoded from model.sws. Needs 'sws pretrain' of the same pair and seed.
+
+    \b
+    Example:
+      sws compress lenet-300-100_mnist --seed 1
+    """
+    from sws.targets import find_experiment
+
+    experiment = find_experiment(pair)
+    experiment.point(method, point)
+    from sws import stages
+
+    folder = stages.compress(
+        experiment,
+        method,
+        point,
+        seed,
+        results,
+        checkpoints=checkpoints_in(results, checkpoints),
+        progress=interactive(),
+    )
+    print(folder)
+
+
+def tune(
+    pair: Pair,
+    candidates: Annotated[Path, typer.Argument(help="YAML file of settings to try.")],
+    method: Method = "soft-weight-sharing",
+    seeds: Seeds = "1,2,3",
+    results: Results = Path("results"),
+    checkpoints: Checkpoints = None,
+) -> None:
+    """Try settings on validation images, never on the test set.
+
+    Appends a line for each trial to RESULTS/tuning/PAIR/METHOD/trials.csv.
+
+    \b
+    Example:
+      sws tune lenet-300-100_mnist candidates.yaml --seeds 1,2,3
+    """
+    from sws.targets import find_experiment
+
+    experiment, chosen = find_experiment(pair), numbers(seeds)
+    if not candidates.is_file():
+        raise FileNotFoundError(2, "there is no such file", str(candidates))
+    from sws import stages
+
+    stages.tune(
+        experiment,
+        method,
+        candidates,
+        chosen,
+        results,
+        checkpoints=checkpoints_in(results, checkpoints),
+        progress=interactive(),
+    )
+
+
+COMMANDS = (pretrain, compress, tune)

@@ -1,0 +1,229 @@
+"""Commands on the study as a whole: data, tables, figures, compare, publish."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sws.cli.arguments import ConfigFiles, Pairs, Results, Seeds, names, numbers
+
+if TYPE_CHECKING:
+    from sws.targets import Target
+
+TargetName = Annotated[str, typer.Argument(help="all, mnist, cifar10, cifar100 or smoke.")]
+Output = Annotated[Path | None, typer.Option(help="Where to write; default in the results.")]
+CONFIG = Path("config/config.yaml")
+REFERENCE_OVERLAY = Path("config/reference.yaml")
+
+
+def data(
+    dataset: Annotated[
+        list[str] | None, typer.Argument(help="Data sets to read and check; none lists them all.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write what was found to this JSON file (one data set).")
+    ] = None,
+) -> None:
+    """List the data sets, or read some and check their hashes.
+
+    The list says where each is found, or how to supply it. A data set that is named and not
+    there is downloaded, if there is a network.
+
+    \b
+    Example:
+      sws data
+      sws data mnist
+    """
+    from sws import datasets
+
+    if output is not None and len(dataset or ()) != 1:
+        raise typer.BadParameter("--output is for one data set; name it")
+    if not dataset:
+        for name in datasets.names():
+            state = datasets.availability(name)
+            print(f"{name:15} {state.where if state.available else f'no data; {state.fix}'}")
+    for name in dataset or ():
+        loaded = datasets.load(name)
+        found = {
+            "dataset": name,
+            "digest": loaded.digest,
+            "train": len(loaded.train),
+            "test": len(loaded.test),
+            "read_from": datasets.availability(name).where,
+        }
+        print(f"{name}: {found['train']} + {found['test']} images from {found['read_from']}")
+        if output is not None:
+            _write_json(output, found)
+
+
+def _write_json(path: Path, values: dict) -> None:
+    from sws import tables
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tables.write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def tables(
+    target: TargetName = "all",
+    results: Results = Path("results"),
+    output: Output = None,
+    pairs: Pairs = None,
+    seeds: Seeds = None,
+    no_data: Annotated[
+        str, typer.Option(help="Pairs, separated by commas, to show as 'no data'.")
+    ] = "",
+    config: ConfigFiles = None,
+) -> None:
+    """Write the tables of a target from its runs.
+
+    As CSV, Markdown and LaTeX. Runs that are missing are shown as 'not run'. Pairs and seeds are
+    those of the configuration unless they are given.
+
+    \b
+    Example:
+      sws tables mnist --seeds 1,2,3
+    """
+    from sws import tables as module
+    from sws.targets import split_pairs
+
+    chosen = _target(target, config, pairs, seeds)
+    written = module.build(
+        results,
+        output or results / "tables" / target,
+        split_pairs(chosen.pairs),
+        chosen.seeds,
+        missing_data=set(split_pairs([*names(no_data), *chosen.missing])),
+    )
+    _list(written)
+
+
+def figures(
+    target: TargetName = "all",
+    results: Results = Path("results"),
+    output: Output = None,
+    pairs: Pairs = None,
+    seeds: Seeds = None,
+    only: Annotated[
+        str | None, typer.Option(help="Figures, separated by commas; default all.")
+    ] = None,
+    config: ConfigFiles = None,
+) -> None:
+    """Draw the figures of a target from its runs.
+
+    As SVG and PNG; the animation as GIF.
+
+    \b
+    Example:
+      sws figures mnist --only fig1_weights,fig3_components
+    """
+    from sws import figures as module
+    from sws.targets import split_pairs
+
+    chosen = _target(target, config, pairs, seeds)
+    written, skipped = module.build(
+        results,
+        output or results / "figures" / target,
+        split_pairs(chosen.runnable),
+        chosen.seeds,
+        only=names(only) if only else None,
+    )
+    _list(written)
+    for figure, reason in skipped.items():
+        print(f"left out {figure}: {reason}")
+
+
+def compare(
+    new: Annotated[Path, typer.Argument(help="Results of the run to judge.")] = Path("results"),
+    reference: Annotated[Path, typer.Argument(help="Results to judge it by.")] = Path(
+        "results/reference"
+    ),
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for comparison.csv and comparison.txt.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of the interval, between 0 and 1.")] = 0.99,
+) -> None:
+    """Set a run beside the reference and the paper: does it reproduce?
+
+    Ends with status 1 if a number differs from the reference by more than chance allows.
+
+    \b
+    Example:
+      sws compare results results/reference
+    """
+    from sws import compare as module
+
+    comparison = module.build(new, reference, output, confidence)
+    print(comparison.to_text(), end="")
+    raise typer.Exit(comparison.exit_status)
+
+
+def publish(
+    target: Annotated[
+        list[str] | None, typer.Argument(help="Targets whose runs, tables and figures to copy.")
+    ] = None,
+    results: Results = Path("results"),
+    reference: Annotated[
+        Path | None, typer.Option(help="Folder to replace; default RESULTS/reference.")
+    ] = None,
+    pairs: Pairs = None,
+    seeds: Seeds = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Allow that runs of the old reference vanish.")
+    ] = False,
+    config: ConfigFiles = None,
+) -> None:
+    """Copy a complete run into results/reference, to commit it.
+
+    All of it must come from one commit without local changes. Seeds are those of
+    config/reference.yaml unless they are given.
+
+    \b
+    Example:
+      snakemake --cores all mnist --configfile config/reference.yaml
+      sws publish mnist
+    """
+    from sws import publish as module
+    from sws.targets import split_pairs
+
+    targets = target or ["mnist"]
+    chosen = [_target(t, config or [CONFIG, REFERENCE_OVERLAY], pairs, seeds) for t in targets]
+    folder = module.publish(
+        results,
+        reference or results / "reference",
+        split_pairs(dict.fromkeys(pair for one in chosen for pair in one.runnable)),
+        chosen[0].seeds,
+        targets=targets,
+        replace=replace,
+    )
+    print(folder)
+
+
+def _target(
+    name: str, config: Sequence[Path] | None, pairs: str | None, seeds: str | None
+) -> Target:
+    """A target as configured, with the pairs and seeds given on the command line instead."""
+    from sws import targets
+    from sws.config import load_configuration
+
+    if name not in targets.TARGETS:
+        raise typer.BadParameter(f"no target {name!r}; choose from {', '.join(targets.TARGETS)}")
+    given_seeds = tuple(numbers(seeds)) if seeds is not None else None
+    if pairs is not None and given_seeds:
+        return targets.Target(name, tuple(names(pairs)), given_seeds, {})
+    plan = targets.Plan(load_configuration(*(config or [CONFIG])))
+    found = plan.target(name)
+    chosen = tuple(names(pairs)) if pairs is not None else found.pairs
+    missing = {pair: fix for pair, fix in found.missing.items() if pair in chosen}
+    return targets.Target(name, chosen, given_seeds or found.seeds, missing)
+
+
+def _list(written: Sequence[Path]) -> None:
+    for path in written:
+        print(path)
+
+
+COMMANDS = (data, tables, figures, compare, publish)

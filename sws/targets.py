@@ -1,0 +1,303 @@
+"""What to run: the pairs and seeds of each target, and what decides a stage's result.
+
+Everything that the workflow asks before a job starts is answered here, without a deep-learning
+framework: which pairs have data, how many threads a network wants, which settings, data and code a
+result stands for.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sws import datasets, provenance
+from sws.config import Configuration, ConfigurationError, Experiment, load_experiment
+from sws.provenance import CHECKOUT
+from sws.runs import Case, Pair, trials_path
+
+CHECKOUT_EXPERIMENTS = CHECKOUT / "config" / "experiments"
+METHOD, POINT = "soft-weight-sharing", "main"
+
+# A small network gains nothing from a second thread; a large one takes what it is given (Snakemake
+# scales a job's threads down to the cores there are).
+THREADS: Mapping[str, int] = {
+    "lenet-300-100": 1,
+    "lenet-5-caffe": 1,
+    "wrn-16-4": 16,
+    "vgg-16": 16,
+}
+"""Every network of the registry, with the threads that a job on it asks for."""
+
+DATASET_TARGETS: Mapping[str, str] = {
+    "mnist": "mnist",
+    "cifar10": "cifar-10",
+    "cifar100": "cifar-100",
+}
+"""Target → the data set that it covers."""
+
+SMOKE_PAIRS = ("lenet-300-100_mnist-smoke", "lenet-5-caffe_mnist-smoke")
+SMOKE_SEEDS = (1,)
+TARGETS = ("all", *DATASET_TARGETS, "smoke")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A named part of the study.
+
+    Attributes
+    ----------
+    pairs : to run, ``<model>_<dataset>``.
+    missing : pair → how to supply its data, for those that this machine has no data for.
+    """
+
+    name: str
+    pairs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    missing: Mapping[str, str]
+
+    @property
+    def runnable(self) -> tuple[str, ...]:
+        return tuple(pair for pair in self.pairs if pair not in self.missing)
+
+    @property
+    def problem(self) -> str | None:
+        """Why this target cannot run at all, in one line; None if it can.
+
+        A target named after a data set needs that data set; ``all`` makes do with what is there.
+        """
+        if not self.pairs:
+            return f"no configured pair belongs to target {self.name}; add one to 'pairs'"
+        if self.name in DATASET_TARGETS and self.missing:
+            return next(iter(f"{pair}: no data; {fix}" for pair, fix in self.missing.items()))
+        if not self.runnable:
+            return "no configured pair has data; " + next(iter(self.missing.values()))
+        return None
+
+
+@dataclass(frozen=True)
+class FigureFile:
+    """A picture that a target makes.
+
+    Attributes
+    ----------
+    figure : its name in :data:`sws.figures.FIGURES`.
+    subject : what it shows: the pair, in words, or ``the method``.
+    """
+
+    path: str
+    figure: str
+    subject: str
+
+    @classmethod
+    def of(cls, path: Path, known: Iterable[str]) -> FigureFile:
+        """Take ``<figure>_<model>_<dataset>.<ending>`` apart; the last two may be absent."""
+        figure = max((name for name in known if path.stem.startswith(name)), key=len)
+        pair = path.stem.removeprefix(figure).removeprefix("_")
+        return cls(path.as_posix(), figure, " on ".join(split_pair(pair)) if pair else "the method")
+
+    @property
+    def title(self) -> str:
+        number, _, words = self.figure.removeprefix("fig").partition("_")
+        return f"Figure {number}: {words.replace('_', ' ')}"
+
+
+class Plan:
+    """The configuration with its experiments read and checked, and what follows from it.
+
+    Parameters
+    ----------
+    experiments : folder of ``<model>_<dataset>.yaml``; default as in :func:`find_experiment`.
+
+    Raises
+    ------
+    ConfigurationError
+        If a pair has no experiment file, an experiment is wrong, or names an unknown network or
+        data set.
+    """
+
+    def __init__(self, configuration: Configuration, experiments: Path | None = None) -> None:
+        self.configuration = configuration
+        self.experiments = {
+            pair: find_experiment(pair, experiments)
+            for pair in dict.fromkeys((*configuration.pairs, *SMOKE_PAIRS))
+        }
+        self.data_root = configuration.data_root or os.environ.get("SWS_DATA_ROOT") or None
+        self.checkpoint_root = checkpoint_root(configuration)
+
+    @functools.cached_property
+    def missing(self) -> dict[str, str]:
+        """Pair → fix, for every configured pair whose data set is not on this machine."""
+        found = {}
+        for pair in self.configuration.pairs:
+            state = datasets.availability(split_pair(pair)[1], self.data_root)
+            if not state.available:
+                found[pair] = state.fix
+        return found
+
+    def target(self, name: str) -> Target:
+        """Pairs and seeds of one of :data:`TARGETS`."""
+        if name == "smoke":
+            return Target(name, SMOKE_PAIRS, SMOKE_SEEDS, {})
+        pairs = tuple(
+            pair
+            for pair in dict.fromkeys(self.configuration.pairs)
+            if name == "all" or split_pair(pair)[1] == DATASET_TARGETS[name]
+        )
+        missing = {pair: self.missing[pair] for pair in pairs if pair in self.missing}
+        return Target(name, pairs, self.configuration.seeds, missing)
+
+    def identity(
+        self, stage: str, pair: str, method: str = METHOD, point: str = POINT
+    ) -> dict[str, str]:
+        """What a stage's result stands for: a change of any of these makes it run again.
+
+        Returns
+        -------
+        ``settings``, ``data`` and ``code`` as shortened SHA-256.
+        """
+        experiment = self.experiment(pair)
+        pretraining = stage == "pretrain"
+        section = experiment.pretraining if pretraining else experiment.point(method, point)
+        found = {
+            "settings": section.fingerprint(),
+            "data": datasets.digest(experiment.dataset),
+            "code": provenance.code_hash(*provenance.STAGE_MODULES[stage]),
+        }
+        return {name: value[:16] for name, value in found.items()}
+
+    def digest(self, dataset: str) -> str:
+        """Shortened hash of a data set that this plan can load.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such data set, or it is not on this machine; the message has the fix.
+        """
+        try:
+            state = datasets.availability(dataset, self.data_root)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        if not state.available:
+            raise ConfigurationError(f"no data for {dataset}: {state.fix}")
+        return datasets.digest(dataset)[:16]
+
+    def threads(self, model: str) -> int:
+        return THREADS.get(model, 1)
+
+    def gpus(self, model: str) -> int:
+        """1 for a network that fills a GPU; small ones share it, or do without."""
+        return int(self.threads(model) > 1)
+
+    def environment(self) -> dict[str, str]:
+        """Variables by which jobs find raw data and checkpoints, as absolute paths."""
+        found = {"SWS_CHECKPOINT_ROOT": str(self.checkpoint_root.absolute())}
+        if self.data_root:
+            found["SWS_DATA_ROOT"] = str(Path(self.data_root).expanduser().absolute())
+        return found
+
+    def left_out(self) -> str:
+        """Lines on the pairs that have no data, each with the fix; empty if there are none."""
+        lines = [f"  {pair}: {fix}\n" for pair, fix in self.missing.items()]
+        return "".join(["left out, no data on this machine:\n", *lines]) if lines else ""
+
+    def run_files(self, target: str, *names: str) -> list[str]:
+        """Files of those names, of every run that a target's tables and figures are made of."""
+        chosen, results = self.target(target), self.configuration.results
+        cases = [Case(*split_pair(pair), METHOD, POINT) for pair in chosen.runnable]
+        return [
+            (case.folder(results, seed) / name).as_posix()
+            for case in cases
+            for seed in chosen.seeds
+            for name in names
+        ]
+
+    def trial_files(self, target: str) -> list[str]:
+        """Tuning trials of a target's pairs, as far as there are any."""
+        return [path.as_posix() for path in self._trials(target).values()]
+
+    def figure_files(self, target: str) -> list[FigureFile]:
+        """The pictures that a target's results allow."""
+        from sws import figures
+
+        folder = self.configuration.results / "figures" / target
+        pairs = split_pairs(self.target(target).runnable)
+        names = figures.filenames(pairs, tuple(self._trials(target)))
+        return [FigureFile.of(folder / name, tuple(figures.FIGURES)) for name in names]
+
+    def _trials(self, target: str) -> dict[Pair, Path]:
+        pairs = split_pairs(self.target(target).runnable)
+        paths = {pair: trials_path(self.configuration.results, pair, METHOD) for pair in pairs}
+        return {pair: path for pair, path in paths.items() if path.is_file()}
+
+    def experiment(self, pair: str) -> Experiment:
+        """A pair's experiment.
+
+        Raises
+        ------
+        ConfigurationError
+            If the configuration does not name the pair.
+        """
+        try:
+            return self.experiments[pair]
+        except KeyError:
+            raise ConfigurationError(
+                f"pair {pair!r} is not configured; add it to 'pairs' in config/config.yaml"
+            ) from None
+
+
+def find_experiment(name: str | Path, folder: Path | None = None) -> Experiment:
+    """Read the experiment of a pair, or an experiment file.
+
+    Parameters
+    ----------
+    name : ``<model>_<dataset>``, or the path of a YAML file.
+    folder : where to look for pairs; by default ``config/experiments`` here, then in the checkout.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such file, it is wrong, or names an unknown network or data set.
+    """
+    if str(name).endswith((".yaml", ".yml")):
+        return _read(Path(name))
+    places = [Path(folder)] if folder else [Path("config/experiments"), CHECKOUT_EXPERIMENTS]
+    found = [path for place in places if (path := place / f"{name}.yaml").is_file()]
+    if not found:
+        known = sorted({path.stem for place in places for path in place.glob("*.yaml")})
+        raise ConfigurationError(
+            f"pair {str(name)!r} has no experiment {places[0] / f'{name}.yaml'}; "
+            f"write one, or choose from {', '.join(known) or 'nothing: the folder is empty'}"
+        )
+    experiment = _read(found[0])
+    if experiment.pair != str(name):
+        raise ConfigurationError(f"{found[0]}: is about {experiment.pair}; rename or correct it")
+    return experiment
+
+
+def _read(path: Path) -> Experiment:
+    experiment = load_experiment(path)
+    known = {"model": tuple(THREADS), "dataset": datasets.names()}
+    for key, names in known.items():
+        value = getattr(experiment, key)
+        if value not in names:
+            raise ConfigurationError(f"{path}: {key} = {value!r}: choose one of {', '.join(names)}")
+    return experiment
+
+
+def checkpoint_root(configuration: Configuration) -> Path:
+    """Where checkpoints go: configured, ``$SWS_CHECKPOINT_ROOT``, or below the results."""
+    chosen = configuration.checkpoint_root or os.environ.get("SWS_CHECKPOINT_ROOT")
+    return Path(chosen) if chosen else configuration.results / ".checkpoints"
+
+
+def split_pair(pair: str) -> Pair:
+    """``<model>_<dataset>`` → (model, dataset)."""
+    model, _, dataset = pair.partition("_")
+    return model, dataset
+
+
+def split_pairs(pairs: Iterable[str]) -> list[Pair]:
+    return [split_pair(pair) for pair in pairs]

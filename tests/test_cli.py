@@ -1,0 +1,300 @@
+"""The command line: examples, round trips, and one line for whatever goes wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from sws import cli, codec, exchange
+from sws.cli import files, stages, study
+from sws.network import Architecture, InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = [c.__name__ for module in (stages, files, study) for c in module.COMMANDS]
+PAIR = "lenet-300-100_mnist-smoke"
+
+
+def sws(*arguments, **options):
+    """Run the command as a user does."""
+    command = [sys.executable, "-c", "from sws.cli import main; main()", *map(str, arguments)]
+    options = {"capture_output": True, "text": True, "cwd": ROOT, "timeout": 120} | options
+    return subprocess.run(command, **options)
+
+
+def failed(done, status=1):
+    """The one line on standard error of a command that failed."""
+    assert done.returncode == status, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def network():
+    rng = np.random.default_rng(0)
+    first = rng.choice(5, (12, 20), p=[0.9, *[0.025] * 4]).astype(np.uint8)
+    second = rng.choice(5, (4, 3, 5, 5), p=[0.8, *[0.05] * 4]).astype(np.uint8)
+    return QuantizedNetwork(
+        (
+            QuantizedTensor("conv.weight", "conv", 0, second, 0.5),
+            RawTensor("conv.bias", rng.normal(size=4).astype(np.float16)),
+            RawTensor("norm.batches", np.array(7, np.int64), trainable=False),
+            QuantizedTensor("fc.weight", "fc", 0, first),
+            RawTensor("fc.bias", rng.normal(size=12).astype(np.float32)),
+        ),
+        (np.array([0, -0.2, -0.1, 0.1, 0.2], np.float32),),
+        Architecture("lenet-300-100", {"classes": 10}),
+        InputSpec((1, 28, 28), (0.0,), (1.0,), tuple("0123456789")),
+    )
+
+
+@pytest.fixture
+def model(network, tmp_path):
+    path = tmp_path / "model.sws"
+    codec.write(network, path)
+    return path
+
+
+# --- help -----------------------------------------------------------------------------------------
+
+
+def test_all_commands_are_there():
+    promised = "pretrain compress encode decode evaluate inspect tables figures compare publish"
+    assert {*promised.split(), "tune", "data"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command, capsys):
+    assert cli.run([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Example:\n    sws {command}" in shown or f"\n    sws {command}" in shown
+
+
+def test_help_answers_without_heavy_imports():
+    code = (
+        "import sys; from sws import cli; cli.run(['--help']); "
+        "print([m for m in ('torch', 'numpy', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_summary_of_every_command_fits_its_line(capsys):
+    assert cli.run(["--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
+def test_version(capsys):
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("sws 0.")
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_decode_writes_the_weights_that_the_file_stands_for(network, model, tmp_path):
+    output = tmp_path / "weights.safetensors"
+    assert cli.run(["decode", str(model), str(output)]) == 0
+    found = load_file(output)
+    assert set(found) == {t.name for t in network.tensors}
+    for name, values in network.state_dict().items():
+        assert found[name].dtype == values.dtype
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_encoding_what_was_decoded_gives_the_same_bytes(network, model, tmp_path):
+    indexes, again = tmp_path / "indexes.safetensors", tmp_path / "again.sws"
+    assert cli.run(["decode", str(model), str(indexes), "--indexes"]) == 0
+    assert cli.run(["encode", str(indexes), str(again)]) == 0
+    assert again.read_bytes() == model.read_bytes()
+    assert exchange.read_quantized(indexes) == network
+
+
+def test_a_network_of_no_registered_kind_survives_the_exchange(network, tmp_path):
+    foreign = QuantizedNetwork(network.tensors, network.codebooks)
+    exchange.write_quantized(foreign, tmp_path / "foreign.safetensors")
+    assert exchange.read_quantized(tmp_path / "foreign.safetensors") == foreign
+
+
+def test_inspect_accounts_for_every_byte(model, capsys):
+    assert cli.run(["inspect", str(model)]) == 0
+    shown = capsys.readouterr().out
+    for name in ("conv.weight", "conv.bias", "norm.batches", "fc.weight", "fc.bias"):
+        assert name in shown
+    assert "lenet-300-100 (classes = 10)" in shown
+    (line,) = [line for line in shown.splitlines() if line.startswith("bytes:")]
+    parts, total = line.removeprefix("bytes: ").split(" = ")
+    counted = sum(int(part.split()[0].replace(",", "")) for part in parts.split(" + "))
+    assert counted == int(total.replace(",", "")) == model.stat().st_size
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["inspect", "decode", "evaluate"])
+@pytest.mark.parametrize("damage", ["truncated", "altered"])
+def test_a_damaged_file_is_refused(command, damage, model, tmp_path):
+    data = bytearray(model.read_bytes())
+    if damage == "truncated":
+        data = data[: len(data) // 2]
+    else:
+        data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    output = tmp_path / "weights.safetensors"
+    more = {"inspect": [], "decode": [output], "evaluate": ["mnist-smoke"]}[command]
+    line = failed(sws(command, model, *more))
+    assert str(model) in line
+    assert not output.exists()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "no such file" in failed(sws("inspect", tmp_path / "none.sws"))
+    assert "no such file" in failed(sws("encode", tmp_path / "none", tmp_path / "model.sws"))
+
+
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_outputs_go_to_ordinary_files_in_folders_that_exist(command, model, tmp_path):
+    line = failed(sws(command, model, tmp_path / "none" / "output"))
+    assert line == f"error: {tmp_path / 'none'}: there is no such folder; make it first"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "no ordinary file" in failed(sws(command, model, pipe))
+    assert pipe.is_fifo()
+
+
+def test_encode_wants_a_quantised_network(tmp_path):
+    dense, model = tmp_path / "dense.safetensors", tmp_path / "model.sws"
+    save_file({"fc.weight": np.zeros((2, 2), np.float32)}, dense)
+    assert "sws decode --indexes" in failed(sws("encode", dense, model))
+    dense.write_bytes(b"not safetensors at all")
+    assert "no safetensors file" in failed(sws("encode", dense, model))
+    assert list(tmp_path.iterdir()) == [dense]
+
+
+def test_encode_refuses_an_index_outside_its_codebook(network, tmp_path):
+    path = tmp_path / "indexes.safetensors"
+    exchange.write_quantized(network, path)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    arrays["indexes/fc.weight"][0, 0] = 99
+    save_file(arrays, path, metadata)
+    assert "outside its codebook" in failed(sws("encode", path, tmp_path / "model.sws"))
+
+
+@pytest.mark.parametrize("command", ["pretrain", "compress"])
+def test_an_unknown_pair_lists_those_there_are(command, tmp_path):
+    line = failed(sws(command, "lenet-9_mnist", "--results", tmp_path))
+    assert "lenet-9_mnist" in line
+    assert PAIR in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_network_or_data_set_in_an_experiment_is_named(tmp_path):
+    text = (ROOT / "config" / "experiments" / f"{PAIR}.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("model: lenet-300-100", "model: lenet-9"))
+    assert "model = 'lenet-9': choose one of lenet-300-100" in failed(sws("pretrain", path))
+    path.write_text(text.replace("dataset: mnist-smoke", "dataset: svhn"))
+    assert "dataset = 'svhn': choose one of mnist" in failed(sws("pretrain", path))
+
+
+def test_unknown_point_method_data_set_and_target():
+    assert "its points are main" in failed(sws("compress", PAIR, "--point", "best"))
+    assert "unknown method 'magic'" in failed(sws("compress", PAIR, "--method", "magic"))
+    assert "unknown data set 'svhn'" in failed(sws("data", "svhn"))
+    assert "unknown data set 'svhn'" in failed(sws("evaluate", "model.sws", "svhn"))
+    assert "no target 'imagenet'" in sws("tables", "imagenet").stderr
+
+
+def test_missing_data_tells_how_to_supply_them(tmp_path):
+    environment = os.environ | {"SWS_CACHE": str(tmp_path)}
+    environment.pop("SWS_DATA_ROOT", None)
+    done = sws("data", env=environment)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("cifar-10 ")]
+    assert "no data; set SWS_DATA_ROOT to a folder" in line
+
+
+def test_altered_data_are_refused(tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for path in (ROOT / "resources" / "mnist").glob("*.gz"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    labels = folder / "t10k-labels-idx1-ubyte.gz"
+    labels.write_bytes(labels.read_bytes()[:-100])
+    line = failed(sws("--data-root", tmp_path, "data", "mnist", "--output", tmp_path / "x.json"))
+    assert str(folder) in line
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_full_disk_is_called_that(model):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with open("/dev/full", "w") as full:
+        done = sws("inspect", model, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert "no space left on the disk" in failed(done)
+
+
+def test_nobody_reading_on_is_no_error_to_report(model):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = sws("inspect", model, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    finally:
+        os.close(writing)
+    assert done.stderr == ""
+
+
+def test_tracebacks_are_for_those_who_ask(tmp_path):
+    place = tmp_path / "out"
+    place.write_text("a file where a folder should be")
+    arguments = ["tables", "smoke", "--pairs", PAIR, "--seeds", "1", "--output", place]
+    assert str(place) in failed(sws(*arguments))
+    assert "Traceback" in sws(*arguments, env=os.environ | {"SWS_DEBUG": "1"}).stderr
+
+
+def test_what_nobody_meant_is_called_unexpected():
+    try:
+        {}["tau"]
+    except KeyError as error:
+        assert cli.describe(error).startswith("unexpected KeyError: 'tau' (SWS_DEBUG=1 shows")
+
+
+def test_wrong_usage_has_its_own_status(tmp_path):
+    assert sws("pretrain").returncode == 2
+    assert sws("nonsense").returncode == 2
+    assert sws("tune", PAIR, ROOT / "pyproject.toml", "--seeds", "1;2").returncode == 2
+
+
+def test_the_log_takes_everything_and_the_screen_the_last_word(model, tmp_path):
+    log = tmp_path / "logs" / "inspect.log"
+    done = sws("--log", log, "inspect", model)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "fc.weight" in log.read_text()
+    line = failed(sws("--log", log, "inspect", tmp_path / "none.sws"))
+    assert line.endswith(f"(log: {log})")
+    assert log.read_text().strip() == line.removesuffix(f" (log: {log})")
+
+
+def test_ctrl_c_ends_in_one_line(tmp_path):
+    pipe = tmp_path / "model.sws"
+    os.mkfifo(pipe)
+    code = "from sws.cli import main; main()"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, "inspect", str(pipe)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with pipe.open("wb"):  # opens once the command reads, and then it waits for bytes
+        running.send_signal(signal.SIGINT)
+        _, shown = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert shown.strip() == "interrupted; run the same command again to go on"

@@ -1,0 +1,94 @@
+"""Configuration: what is wrong is said in one line, before anything runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sws import config
+from sws.config import ConfigurationError
+
+ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ROOT / "config" / "experiments" / "lenet-300-100_mnist-smoke.yaml"
+EXPERIMENTS = sorted((ROOT / "config" / "experiments").glob("*.yaml"))
+
+
+def altered(tmp_path, change):
+    values = yaml.safe_load(SMOKE.read_text())
+    change(values)
+    path = tmp_path / SMOKE.name
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(config.schemas()))
+def test_schemas_are_those_of_the_settings(name):
+    stored = (ROOT / "workflow" / "schemas" / name).read_text()
+    generated = json.dumps(config.schemas()[name], indent=2) + "\n"
+    assert stored == generated, "run 'make schemas'"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_are_valid_and_named_after_their_pair(path):
+    experiment = config.load_experiment(path)
+    assert experiment.pair == path.stem
+    assert "main" in experiment.soft_weight_sharing
+
+
+def test_the_configuration_is_valid():
+    configuration = config.load_configuration(ROOT / "config" / "config.yaml")
+    assert configuration.seeds == (1, 2, 3)
+
+
+def test_the_reference_overlay_changes_the_seeds_only():
+    plain = config.load_configuration(ROOT / "config" / "config.yaml")
+    overlaid = config.load_configuration(
+        ROOT / "config" / "config.yaml", ROOT / "config" / "reference.yaml"
+    )
+    assert overlaid.seeds == (1, 2, 3, 4, 5)
+    assert overlaid.pairs == plain.pairs
+
+
+def test_a_mistyped_key_gets_a_suggestion(tmp_path):
+    path = altered(tmp_path, lambda v: v["pretraining"].update(epoch=3))
+    with pytest.raises(ConfigurationError) as caught:
+        config.load_experiment(path)
+    message = str(caught.value)
+    assert "unknown key 'pretraining.epoch'" in message
+    assert "did you mean 'epochs'" in message
+    assert "\n" not in message
+
+
+def test_a_value_out_of_range_is_named_with_its_range(tmp_path):
+    def change(values):
+        values["soft-weight-sharing"]["main"]["retraining"]["tau"] = -1
+
+    with pytest.raises(ConfigurationError) as caught:
+        config.load_experiment(altered(tmp_path, change))
+    message = str(caught.value)
+    assert "retraining.tau = -1" in message
+    assert "greater than or equal to 0" in message
+    assert "\n" not in message
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="no such file"):
+        config.load_experiment(tmp_path / "none.yaml")
+
+
+def test_broken_yaml_is_located(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("model: [a\ndataset: b\n")
+    with pytest.raises(ConfigurationError, match="not valid YAML in line"):
+        config.load_experiment(path)
+
+
+def test_a_fingerprint_knows_values_and_not_their_spelling(tmp_path):
+    experiment = config.load_experiment(SMOKE)
+    spelled_out = altered(tmp_path, lambda v: v["pretraining"].update(weight_decay=0.0))
+    changed = altered(tmp_path, lambda v: v["pretraining"].update(weight_decay=0.1))
+    original = experiment.pretraining.fingerprint()
+    assert config.load_experiment(changed).pretraining.fingerprint() != original
+    spelled_out.write_text(SMOKE.read_text().replace("epochs: 2", "epochs:   2  # two"))
+    assert config.load_experiment(spelled_out).pretraining.fingerprint() == original

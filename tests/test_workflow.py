@@ -1,0 +1,311 @@
+"""The workflow: what a person types, what runs, and what runs again."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sws import config, figures, models, targets
+from sws.targets import Plan
+
+ROOT = Path(__file__).resolve().parents[1]
+MNIST_SMOKE = ("lenet-300-100_mnist-smoke", "lenet-5-caffe_mnist-smoke")
+EXPERIMENT = ROOT / "config" / "experiments" / f"{MNIST_SMOKE[0]}.yaml"
+
+pytestmark = pytest.mark.workflow
+
+
+class Checkout:
+    """The workflow's files in a folder of their own, with the package that is installed."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("workflow", "config"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "Snakefile", folder)
+        # Jobs find `sws` beside their Python; here it may not be installed there.
+        tools = folder / "tools"
+        tools.mkdir()
+        command = tools / "sws"
+        command.write_text(f"#!{sys.executable}\nfrom sws.cli import main\n\nmain()\n")
+        command.chmod(0o755)
+        self.environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "PATH": os.pathsep.join([os.environ["PATH"], str(tools)]),
+            "SWS_CACHE": str(folder / "cache"),
+        }
+        for name in ("SWS_DATA_ROOT", "SWS_CHECKPOINT_ROOT"):
+            self.environment.pop(name, None)
+
+    def snakemake(self, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=500,
+        )
+
+    def planned(self, *arguments):
+        """Number of jobs by rule that a run would start."""
+        done = self.snakemake("--cores", "2", "--dry-run", *arguments)
+        assert done.returncode == 0, done.stdout
+        stats = done.stdout.partition("Job stats:")[2].partition("total")[0]
+        return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE)}
+
+    def write_experiment(self, pair, **changes):
+        values = yaml.safe_load(EXPERIMENT.read_text())
+        model, _, dataset = pair.partition("_")
+        values |= {"model": model, "dataset": dataset, **changes}
+        path = self.folder / "config" / "experiments" / f"{pair}.yaml"
+        path.write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A checkout in which the smoke target has run."""
+    checkout = Checkout(tmp_path_factory.mktemp("smoke"))
+    done = checkout.snakemake("--cores", "2", "smoke")
+    assert done.returncode == 0, done.stdout
+    return checkout
+
+
+# --- before anything runs -------------------------------------------------------------------------
+
+
+def test_smoke_runs_every_stage_once_for_each_network(checkout):
+    assert checkout.planned("smoke") == {
+        "data": 1,
+        "pretrain": 2,
+        "compress": 2,
+        "tables_smoke": 1,
+        "figures_smoke": 1,
+        "smoke": 1,
+    }
+
+
+def test_all_is_the_default_and_runs_the_configured_seeds(checkout):
+    planned = checkout.planned("--config", f"pairs=[{MNIST_SMOKE[0]}]", "seeds=[1,2,5]")
+    assert planned["pretrain"] == planned["compress"] == 3
+    assert planned["all"] == 1
+
+
+def test_an_overlay_replaces_what_it_names(checkout):
+    overlay = ["--configfile", "config/reference.yaml", "--config", f"pairs=[{MNIST_SMOKE[0]}]"]
+    assert checkout.planned(*overlay)["compress"] == 5
+
+
+def test_pretraining_is_shared_by_all_points(checkout):
+    experiment = yaml.safe_load(EXPERIMENT.read_text())["soft-weight-sharing"]["main"]
+    points = {"main": experiment, "small": experiment}
+    checkout.write_experiment(MNIST_SMOKE[0], **{"soft-weight-sharing": points})
+    folder = f"results/runs/{MNIST_SMOKE[0]}/soft-weight-sharing"
+    runs = [f"{folder}/{point}/seed-1/metrics.json" for point in points]
+    assert checkout.planned(*runs) == {"data": 1, "pretrain": 1, "compress": 2}
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("seed=[1]", "unknown key 'seed'; did you mean 'seeds'?"),
+        ("seeds=[-1]", "seeds.0 = '-1': input should be greater than or equal to 0"),
+        ("pairs=[lenet-9_mnist]", "pair 'lenet-9_mnist' has no experiment"),
+        ("pairs=[lenet]", "pairs.0 = 'lenet'"),
+    ],
+)
+def test_a_wrong_configuration_stops_before_anything_runs(checkout, setting, expected):
+    done = checkout.snakemake("--cores", "2", "smoke", "--config", setting)
+    assert done.returncode != 0
+    assert sum(expected in line for line in done.stdout.splitlines()) == 1, done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (checkout.folder / "results").exists()
+
+
+def test_a_wrong_experiment_stops_before_anything_runs(checkout):
+    checkout.write_experiment(MNIST_SMOKE[1], pretraining={"epochs": 0, "learning_rate": 0.1})
+    done = checkout.snakemake("--cores", "2", "smoke")
+    assert done.returncode != 0
+    assert f"{MNIST_SMOKE[1]}.yaml: pretraining.epochs = 0: " in done.stdout
+    assert not (checkout.folder / "results").exists()
+
+
+def test_a_target_without_its_data_fails_before_any_job(checkout):
+    checkout.write_experiment("lenet-300-100_cifar-10")
+    pairs = f"pairs=[{MNIST_SMOKE[0]},lenet-300-100_cifar-10]"
+    done = checkout.snakemake("--cores", "2", "cifar10", "--config", pairs)
+    assert done.returncode != 0
+    assert "lenet-300-100_cifar-10: no data; set SWS_DATA_ROOT" in done.stdout
+    assert not (checkout.folder / "results").exists()
+    done = checkout.snakemake("--cores", "2", "cifar100", "--config", pairs)
+    assert "no configured pair belongs to target cifar100" in done.stdout
+
+
+def test_large_networks_take_turns_on_the_gpu(checkout):
+    checkout.write_experiment("wrn-16-4_synthetic-100")
+    run = "results/pretrained/wrn-16-4_synthetic-100/seed-1/metrics.json"
+    pairs = ["--config", "pairs=[wrn-16-4_synthetic-100]"]
+    done = checkout.snakemake("--cores", "64", "--dry-run", run, *pairs)
+    assert "threads: 16" in done.stdout
+    assert "gpu=1" in done.stdout
+
+
+def test_parsing_needs_no_deep_learning_framework(checkout):
+    (checkout.folder / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    assert checkout.planned("smoke")["pretrain"] == 2
+
+
+# --- a real run -----------------------------------------------------------------------------------
+
+
+def test_smoke_ends_with_files_that_decode(finished):
+    results = finished.folder / "results"
+    with (results / "tables" / "smoke" / "table1.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "measured"]
+    assert [row["model"] for row in rows] == ["lenet-300-100", "lenet-5-caffe"]
+    for row in rows:
+        assert (row["status"], row["seeds"]) == ("ok", "1")
+        pair = f"{row['model']}_{row['dataset']}"
+        run = results / "runs" / pair / "soft-weight-sharing" / "main" / "seed-1"
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert metrics["bytes"]["file"] == (run / "model.sws").stat().st_size
+        assert float(row["error_end_pct"]) == pytest.approx(metrics["error_end_pct"], abs=0.01)
+        done = subprocess.run(
+            ["sws", "evaluate", run / "model.sws", row["dataset"]],
+            env=finished.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert f"{metrics['error_end_pct']:.2f} % error" in done.stdout, done.stderr
+
+
+def test_smoke_draws_the_figures_it_promises(finished):
+    folder = finished.folder / "results" / "figures" / "smoke"
+    pairs = targets.split_pairs(MNIST_SMOKE)
+    assert {path.name for path in folder.iterdir()} == set(figures.filenames(pairs))
+
+
+def test_logs_are_plain_lines(finished):
+    logs = sorted((finished.folder / "logs").rglob("*.log"))
+    assert len(logs) == 7
+    for path in logs:
+        text = path.read_text()
+        assert text.strip(), path
+        assert "\r" not in text
+        assert "\x1b" not in text
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert finished.planned("smoke") == {}
+
+
+def test_settings_run_again_what_depends_on_them_and_no_more(finished, request):
+    path = finished.folder / "config" / "experiments" / EXPERIMENT.name
+    original = path.read_text()
+    request.addfinalizer(lambda: path.write_text(original))
+
+    path.write_text(original + "\n# a remark\n")
+    assert finished.planned("smoke") == {}
+
+    path.write_text(original.replace("tau: 0.005", "tau: 0.006"))
+    planned = finished.planned("smoke")
+    assert planned.pop("compress") == 1
+    assert set(planned) == {"tables_smoke", "figures_smoke", "smoke"}
+
+    path.write_text(original.replace("learning_rate: 0.002", "learning_rate: 0.003"))
+    planned = finished.planned("smoke")
+    assert (planned["pretrain"], planned["compress"]) == (1, 1)
+    assert "data" not in planned
+
+
+def test_all_lists_what_it_leaves_out_and_shows_it_in_the_table(finished):
+    finished.write_experiment("lenet-300-100_cifar-10")
+    pairs = f"pairs=[{MNIST_SMOKE[0]},lenet-300-100_cifar-10]"
+    done = finished.snakemake("--cores", "2", "--config", pairs, "seeds=[1]")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("lenet-300-100_cifar-10: set SWS_DATA_ROOT to a folder") == 2
+    table = finished.folder / "results" / "tables" / "all" / "table1.csv"
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "measured"]
+    assert [row["status"] for row in rows] == ["ok", "no data"]
+
+
+def test_a_job_that_fails_says_why_on_the_terminal(checkout):
+    raw = checkout.folder / "raw" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in (ROOT / "resources" / "mnist").glob("*.gz"):
+        (raw / path.name).write_bytes(path.read_bytes()[:-100])
+    done = checkout.snakemake("--cores", "2", "smoke", "--config", "data_root=raw")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert str(raw) in line
+    assert line.endswith("(log: logs/data/mnist-smoke.log)")
+    assert not list((checkout.folder / "results").rglob("*.*"))
+
+
+def test_the_report_can_be_made(finished):
+    done = finished.snakemake("smoke", "--report", "report.html")
+    assert done.returncode == 0, done.stdout
+    html = (finished.folder / "report.html").read_text()
+    assert "Table 1" in html
+    assert "fig3_components" in html
+
+
+# --- the plan -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """A plan for two pairs, of which one has no data."""
+    monkeypatch.setenv("SWS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SWS_DATA_ROOT", raising=False)
+    shutil.copytree(ROOT / "config" / "experiments", tmp_path, dirs_exist_ok=True)
+    text = EXPERIMENT.read_text()
+    pair = "lenet-300-100_cifar-10"
+    (tmp_path / f"{pair}.yaml").write_text(text.replace("mnist-smoke", "cifar-10"))
+    values = {"pairs": [MNIST_SMOKE[0], pair], "seeds": [1, 2]}
+    return Plan(config.validate_configuration(values, "test"), tmp_path)
+
+
+def test_pairs_without_data_are_left_out_and_listed(plan):
+    target = plan.target("all")
+    assert target.runnable == MNIST_SMOKE[:1]
+    assert list(target.missing) == ["lenet-300-100_cifar-10"]
+    assert target.problem is None
+    assert "lenet-300-100_cifar-10: set SWS_DATA_ROOT to a folder that holds" in plan.left_out()
+    assert not any("cifar" in path for path in plan.run_files("all", "metrics.json"))
+
+
+def test_jobs_are_told_where_things_lie(plan):
+    assert plan.environment() == {"SWS_CHECKPOINT_ROOT": str(Path.cwd() / "results/.checkpoints")}
+
+
+def test_every_network_of_the_registry_has_its_threads():
+    assert set(targets.THREADS) == set(models.names())
+
+
+def test_figures_have_captions():
+    captions = {path.stem for path in (ROOT / "workflow" / "report").glob("*.rst")}
+    assert captions >= set(figures.FIGURES)
+
+
+def test_a_figure_is_filed_under_its_network():
+    path = Path("results/figures/mnist/fig1_animation_lenet-5-caffe_mnist.gif")
+    file = targets.FigureFile.of(path, tuple(figures.FIGURES))
+    assert (file.figure, file.subject) == ("fig1_animation", "lenet-5-caffe on mnist")
+    assert file.title == "Figure 1: animation"
+    alone = targets.FigureFile.of(Path("fig5_gamma.svg"), tuple(figures.FIGURES))
+    assert alone.subject == "the method"

@@ -1,0 +1,33 @@
+# Input functions, and how outputs are marked for the report. What they ask is in sws/targets.py.
+
+
+def made(target):
+    """An input function: the tables and figures of a target."""
+    return lambda wildcards: [
+        *getattr(rules, f"tables_{target}").output,
+        *getattr(rules, f"figures_{target}").output,
+    ]
+
+
+def runs(target, *names):
+    """An input function: files of a target's runs; fails before any job if it cannot run."""
+
+    def files(wildcards):
+        if problem := PLAN.target(target).problem:
+            raise WorkflowError(problem)
+        return PLAN.run_files(target, *names)
+
+    return files
+
+
+def figure(file):
+    """Mark a picture for the report: one of each figure, under its network."""
+    if file.path.endswith(".png"):
+        return file.path
+    return report(
+        file.path,
+        caption=f"../report/{file.figure}.rst",
+        category="Figures",
+        subcategory=file.subject,
+        labels={"figure": file.title, "network": file.subject},
+    )

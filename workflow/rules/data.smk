@@ -1,0 +1,12 @@
+# Reads a data set once and checks its hashes, before anything trains on it for hours.
+
+
+rule data:
+    output:
+        f"{RESULTS}/data/{{dataset}}.json",
+    log:
+        "logs/data/{dataset}.log",
+    params:
+        digest=lambda wildcards: PLAN.digest(wildcards.dataset),
+    shell:
+        "sws --log {log} data {wildcards.dataset} --output {output}"

@@ -1,0 +1,37 @@
+# A table for each target, from its runs alone.
+
+
+for target in targets.TARGETS:
+
+    rule:
+        name:
+            f"tables_{target}"
+        input:
+            runs=runs(target, "metrics.json", "model.sws"),
+            published=PUBLISHED,
+        output:
+            report(
+                f"{RESULTS}/tables/{target}/table1.csv",
+                caption="../report/table1.rst",
+                category="Tables",
+                labels={"table": "Table 1", "target": target},
+            ),
+            report(
+                f"{RESULTS}/tables/{target}/layers.csv",
+                caption="../report/layers.rst",
+                category="Tables",
+                labels={"table": "Layers", "target": target},
+            ),
+            multiext(f"{RESULTS}/tables/{target}/", "table1.md", "table1.tex", "layers.md"),
+        log:
+            f"logs/tables/{target}.log",
+        params:
+            results=lambda wildcards: RESULTS,
+            target=target,
+            pairs=",".join(PLAN.target(target).pairs),
+            seeds=",".join(map(str, PLAN.target(target).seeds)),
+            missing=",".join(PLAN.target(target).missing),
+            code=provenance.code_hash("sws.tables")[:16],
+        shell:
+            "sws --log {log} tables {params.target} --results {params.results}"
+            " --pairs '{params.pairs}' --seeds {params.seeds} --no-data '{params.missing}'"

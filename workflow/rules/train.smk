@@ -1,0 +1,55 @@
+# The two stages that cost time. Settings, data and code count as parameters: a change of any of
+# them runs the stage again. Experiment files are no inputs: they hold the settings of both stages,
+# and a change for the one would run the other.
+
+
+rule pretrain:
+    input:
+        ancient(f"{RESULTS}/data/{{dataset}}.json"),
+    output:
+        multiext(
+            f"{RESULTS}/pretrained/{{model}}_{{dataset}}/seed-{{seed}}/",
+            "pretrained.safetensors",
+            "metrics.json",
+            "history.csv",
+        ),
+    log:
+        "logs/pretrain/{model}_{dataset}/seed-{seed}.log",
+    threads: lambda w: PLAN.threads(w.model)
+    resources:
+        gpu=lambda w: PLAN.gpus(w.model),
+    params:
+        results=lambda wildcards: RESULTS,
+        identity=lambda w: PLAN.identity("pretrain", f"{w.model}_{w.dataset}"),
+    shell:
+        "sws --log {log} pretrain {wildcards.model}_{wildcards.dataset}"
+        " --seed {wildcards.seed} --results {params.results}"
+
+
+rule compress:
+    input:
+        multiext(
+            f"{RESULTS}/pretrained/{{model}}_{{dataset}}/seed-{{seed}}/",
+            "pretrained.safetensors",
+            "metrics.json",
+        ),
+    output:
+        multiext(
+            f"{RESULTS}/runs/{{model}}_{{dataset}}/{{method}}/{{point}}/seed-{{seed}}/",
+            "metrics.json",
+            "model.sws",
+            "history.csv",
+            "trace.safetensors",
+        ),
+    log:
+        "logs/compress/{model}_{dataset}/{method}/{point}/seed-{seed}.log",
+    threads: lambda w: PLAN.threads(w.model)
+    resources:
+        gpu=lambda w: PLAN.gpus(w.model),
+    params:
+        results=lambda wildcards: RESULTS,
+        identity=lambda w: PLAN.identity("compress", f"{w.model}_{w.dataset}", w.method, w.point),
+    shell:
+        "sws --log {log} compress {wildcards.model}_{wildcards.dataset}"
+        " --method {wildcards.method} --point {wildcards.point}"
+        " --seed {wildcards.seed} --results {params.results}"
