@@ -62,8 +62,8 @@ Knot = tuple[Fraction, Positive]
 class Precision(Settings):
     """A Gamma hyper-prior on precisions λ = 1/σ²; one of three forms.
 
-    ``alpha`` and ``beta``; or ``mode`` and ``variance``; or ``pseudo_count`` and ``deviation``: α − 1
-    is half the pseudo-count, which is a fraction of the number of weights, and the mode is
+    ``alpha`` and ``beta``; or ``mode`` and ``variance``; or ``pseudo_count`` and ``deviation``:
+    α − 1 is half the pseudo-count, which is a fraction of the number of weights, and the mode is
     1/deviation². The deviation may be a list of [fraction of the epochs, σ], between which it moves
     geometrically: the mixture is annealed.
     """

@@ -5,13 +5,13 @@
 >>> data.train.images.shape, data.train.labels.shape
 ((60000, 28, 28, 1), (60000,))
 
-**Canonical form.** Images uint8 (N, H, W, C); classes one after the other; inside a class, images in
-the order of their bytes. One SHA-256, over the bytes of all images and then one byte per label,
+**Canonical form.** Images uint8 (N, H, W, C); classes one after the other; inside a class, images
+in the order of their bytes. One SHA-256, over the bytes of all images and then one byte per label,
 names a split's content wherever it came from, and it is checked at every load.
 
-**Sources, in order.** The data root (an argument, or ``$SWS_DATA_ROOT``), in torchvision's layout or
-as class folders; the MNIST files that come with the repository; torchvision's download, which goes
-into the data root if there is one and else into the cache (``$SWS_CACHE``, by default
+**Sources, in order.** The data root (an argument, or ``$SWS_DATA_ROOT``), in torchvision's layout
+or as class folders; the MNIST files that come with the repository; torchvision's download, which
+goes into the data root if there is one and else into the cache (``$SWS_CACHE``, by default
 ``~/.cache/sws``). Images decoded from class folders are kept in the cache too.
 
 ``python -m sws.datasets`` lists what is there; with names, it loads these, downloading if need be.

@@ -75,7 +75,9 @@ class GradedGrid:
                 return cls._from_levels(lower, width, levels)
             if np.exp2(levels).sum() + active.size * 2**level > MAX_ELEMENTS:
                 break
-        raise ResolutionError(f"a mixture of {len(components)} components is too narrow to tabulate")
+        raise ResolutionError(
+            f"a mixture of {len(components)} components is too narrow to tabulate"
+        )
 
     @classmethod
     def _from_levels(cls, lower: float, width: float, levels: np.ndarray) -> GradedGrid:

@@ -4,8 +4,8 @@ Everything a training step needs from the prior over I weights is (i) the *score
 
     s(w) = d log p(w) / dw = Σ_k r_k(w) · λ_k · (μ_k − w),
 
-with responsibilities r_k(w) = π_k N(w | μ_k, 1/λ_k) / p(w), and (ii) four sums over all weights, from
-which the gradient of every mixture parameter follows (:class:`Statistics`).
+with responsibilities r_k(w) = π_k N(w | μ_k, 1/λ_k) / p(w), and (ii) four sums over all weights,
+from which the gradient of every mixture parameter follows (:class:`Statistics`).
 
 ========================  ====================================  =====================
 estimator                 what it does                          cost a step

@@ -1,4 +1,4 @@
-"""The hot kernel: one pass over the weights that reads each once and adds its score to the gradient.
+"""The hot kernel: one pass that reads each weight once and adds its score to the gradient.
 
 Two implementations of one function, :func:`accumulate`: compiled loops for tensors on the CPU
 (numba; a single pass, vectorised table look-ups) and plain PyTorch operations for everything else
@@ -220,7 +220,5 @@ if numba is not None:
         outside = np.zeros(len(slices), np.int64)
         for k in numba.prange(len(slices)):
             begin, end = slices[k]
-            outside[k] = _moments_slice(
-                w[begin:end], moments[k], lower, inverse, counts, starts
-            )
+            outside[k] = _moments_slice(w[begin:end], moments[k], lower, inverse, counts, starts)
         return outside.sum()

@@ -1,4 +1,4 @@
-"""The prior of the paper: one mixture of Gaussians over all weights of a network, and its hyper-priors.
+"""The prior of the paper: a mixture of Gaussians over all weights of a network, and hyper-priors.
 
     log p(w, θ) = Σ_i log Σ_k π_k N(w_i | μ_k, 1/λ_k)  +  Σ_k log Gamma(λ_k)  +  log Beta(π_0)
 
@@ -72,7 +72,7 @@ class BetaPrior:
 def initial_components(
     weights: Sequence[Tensor], size: int, zero_proportion: float, deviation: float
 ) -> Components:
-    """Components as the paper starts them: means evenly over the range of the weights, equal widths.
+    """Components as the paper starts them: means evenly over the weights' range, equal widths.
 
     Parameters
     ----------
@@ -219,9 +219,7 @@ class MixtureDescent:
         zero = c.proportions[0]
         logits = c.log_proportions.copy()
         logits[0] = math.log(zero) - math.log1p(-zero)
-        self._parameters = [
-            torch.from_numpy(v.copy()) for v in (c.means, c.log_precisions, logits)
-        ]
+        self._parameters = [torch.from_numpy(v.copy()) for v in (c.means, c.log_precisions, logits)]
         groups = [{"params": [p], "lr": r} for p, r in zip(self._parameters, rates, strict=True)]
         self.optimizer = torch.optim.Adam(groups, eps=1e-15)
 

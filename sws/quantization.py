@@ -49,9 +49,7 @@ def merge_components(components: Components, threshold: float) -> Components:
         means[i] = 0.0 if i == 0 else share * means[i] + (1 - share) * means[j]
         precisions[i] = 1 / (share / precisions[i] + (1 - share) / precisions[j])
         proportions[i] = total
-        means, precisions, proportions = (
-            np.delete(v, j) for v in (means, precisions, proportions)
-        )
+        means, precisions, proportions = (np.delete(v, j) for v in (means, precisions, proportions))
     return Components(means, np.log(precisions), np.log(proportions))
 
 

@@ -215,9 +215,9 @@ def _pretrain(
 
 
 def _below(folder: Path) -> Path:
-    """``runs/<pair>/…/seed-<n>``: the end of a result folder's path, for its checkpoints."""
+    """The end of a result folder's path, from ``runs`` (or the like) on: where checkpoints go."""
     parts = folder.parts
-    start = max(parts.index(p) for p in ("pretrained", "runs", "tuning") if p in parts)
+    start = min(parts.index(p) for p in ("pretrained", "runs", "tuning") if p in parts)
     return Path(*parts[start:])
 
 
@@ -337,9 +337,7 @@ def _compress(
             seed=seed,
             checkpoint=checkpoint,
             measure=task.error,
-            architecture=Architecture(
-                experiment.model, {"classes": len(task.dataset.classes)}
-            ),
+            architecture=Architecture(experiment.model, {"classes": len(task.dataset.classes)}),
             input_spec=input_spec(task.dataset),
             progress=progress,
         )
@@ -554,6 +552,7 @@ def _read_trials(path: Path) -> list[dict[str, str]]:
 
 
 def _write_trials(path: Path, rows: list[dict[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, TRIALS, lineterminator="\n")

@@ -189,7 +189,9 @@ def fit(
         torch.set_rng_state(saved["random"])
     for epoch in range(first, settings.epochs):
         method.begin_epoch(epoch, settings.epochs)
-        row = _train_epoch(model, batches, method, settings, optimizer, epoch, description, progress)
+        row = _train_epoch(
+            model, batches, method, settings, optimizer, epoch, description, progress
+        )
         row["error_val_pct"] = validate(model) if validate is not None else None
         method.end_epoch(epoch, settings.epochs)
         history.rows.append(row | method.record())

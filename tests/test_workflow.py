@@ -221,7 +221,7 @@ def test_settings_run_again_what_depends_on_them_and_no_more(finished, request):
     path.write_text(original + "\n# a remark\n")
     assert finished.planned("smoke") == {}
 
-    path.write_text(original.replace("tau: 0.001", "tau: 0.002"))
+    path.write_text(original.replace("tau: 0.005", "tau: 0.006"))
     planned = finished.planned("smoke")
     assert planned.pop("compress") == 1
     assert set(planned) == {"tables_smoke", "figures_smoke", "smoke"}

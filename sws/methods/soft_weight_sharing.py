@@ -1,8 +1,8 @@
 """Soft weight-sharing (Nowlan & Hinton 1992; Ullrich, Meeds & Welling 2017).
 
 The loss of a mini-batch is its mean cross-entropy + (τ/N)·L^C with N the number of training images
-and L^C = −log p(w, θ) (Sec. 2 and 4). The prior's gradient is added to the weights' in place, so the
-framework never builds a graph over I weights × J components.
+and L^C = −log p(w, θ) (Sec. 2 and 4). The prior's gradient is added to the weights' in place, so
+the framework never builds a graph over I weights × J components.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ class Compressed:
     network : ready for :mod:`sws.codec`.
     history : a row an epoch, over all steps; ``stage`` says which.
     trace : arrays of ``trace.safetensors``, but for the filters.
-    errors : by ``retrained`` and ``assigned``, what ``measure`` returned there.
+    errors : what ``measure`` returned after retraining (``retrained``) and right after every weight
+        was set to its codebook value, before anything made up for it (``assigned``).
     components : number of codebook entries that are used, 0 included.
     seconds : of the retraining, wall clock.
     """
@@ -206,6 +207,8 @@ def compress(
     flat = torch.cat([w.reshape(-1) for w in before]).double().cpu().numpy()
     codebook, nats, index = quantize(flat, prior.mixture.components, quantization)
     indexes = _unflatten(index, weights)
+    if measure is not None:
+        errors["assigned"] = _measure_snapped(model, measure, indexes, codebook)
     histories = [("retrain", first)]
     for stage, epochs, rate in (
         ("share", quantization.sharing_epochs, quantization.sharing_rate),
@@ -221,8 +224,6 @@ def compress(
         histories.append((stage, done))
         indexes, codebook = sharing.indexes(), sharing.codebook.detach().numpy()
         nats = sharing.nats.numpy()
-        if measure is not None and stage == "share":
-            errors["assigned"] = measure(model)
     network = build_network(
         model, indexes, codebook, bias_bits=quantization.bias_bits,
         architecture=architecture, input_spec=input_spec,
@@ -231,6 +232,25 @@ def compress(
     seconds = {"retrain": watch.seconds}
     size = len(network.codebooks[0])
     return Compressed(network, _joined(histories), trace, errors, size, seconds)
+
+
+@torch.no_grad()
+def _measure_snapped(
+    model: nn.Module,
+    measure: Callable[[nn.Module], float],
+    indexes: dict[str, Tensor],
+    codebook: np.ndarray,
+) -> float:
+    """Error with every weight at its codebook value; the weights come back unchanged."""
+    values = torch.as_tensor(codebook, dtype=torch.float32)
+    kept = {name: p.detach().clone() for name, p in model.named_parameters() if name in indexes}
+    parameters = dict(model.named_parameters())
+    for name, index in indexes.items():
+        parameters[name].copy_(values[index])
+    error = measure(model)
+    for name, value in kept.items():
+        parameters[name].copy_(value)
+    return error
 
 
 def _unflatten(index: np.ndarray, weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -295,4 +315,3 @@ def annealed(deviation: float | Sequence[tuple[float, float]], progress: float) 
         return float(deviation)
     at, value = zip(*deviation, strict=True)
     return math.exp(float(np.interp(progress, at, np.log(value))))
-

@@ -12,7 +12,7 @@ _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 51
 
 
 class VGG16(nn.Module):
-    """VGG-16 as it is used on CIFAR: one hidden fully-connected layer of 512 in place of two of 4096.
+    """VGG-16 as it is used on CIFAR: one hidden linear layer of 512 in place of two of 4096.
 
     Five stages of (conv 3×3 → BN → ReLU), 2, 2, 3, 3, 3 times with 64, 128, 256, 512, 512 channels,
     each stage followed by max-pool 2 → flatten → fc1 512→512 → ReLU → fc2 512→classes.
