@@ -121,15 +121,20 @@ def figures(
       sws figures mnist --only fig1_weights,fig3_components
     """
     from sws import figures as module
-    from sws.targets import split_pairs
+    from sws.targets import METHOD, POINT, find_experiment, split_pairs
 
     chosen = _target(target, config, pairs, seeds)
+    priors = {
+        pair: find_experiment("_".join(pair)).point(METHOD, POINT).prior.model_dump(mode="json")
+        for pair in split_pairs(chosen.runnable)
+    }
     written, skipped = module.build(
         results,
         output or results / "figures" / target,
         split_pairs(chosen.runnable),
         chosen.seeds,
         only=names(only) if only else None,
+        priors=priors,
     )
     _list(written)
     for figure, reason in skipped.items():

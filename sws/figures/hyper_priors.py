@@ -85,7 +85,8 @@ def _gamma(values: object) -> tuple[float, float] | None:
 def draw_gamma(subject: Subject) -> Figure:
     """Gamma densities at the paper's mode for several variances, and those in use."""
     ours = _ours(subject, "gamma")
-    figure, panels = _panels(len(ours))
+    schedules = annealing(subject.priors)
+    figure, panels = _panels(len(ours) + len(schedules))
     grid = np.linspace(1, 900, 1200)
     for variance, line, colour in zip(VARIANCES, LINES, _colours(), strict=True):
         alpha, beta = gamma_from_mode(PAPER_MODE, variance)
@@ -105,12 +106,41 @@ def draw_gamma(subject: Subject) -> Figure:
             label += f"mode {mode:,.0f} (σ = {mode**-0.5:.3g})"
             panels[1].plot(grid, part.pdf(grid), label=label, **look)
         panels[1].set_title("in use here (at the start of retraining)")
+    elif schedules:
+        _draw_annealing(panels.pop(), schedules)
     for axes in panels:
         axes.set_xlabel("precision λ = 1/σ²")
         _finish(axes, "density of λ")
         _sigma_axis(axes)
     figure.suptitle("Gamma hyper-prior on a component's precision")
     return figure
+
+
+def annealing(
+    priors: Mapping[Pair, Mapping[str, Any]],
+) -> dict[tuple[str, tuple[tuple[float, float], ...]], list[str]]:
+    """Annealed hyper-priors: (component, knots of fraction and σ) → the models that use them."""
+    found: dict[tuple[str, tuple[tuple[float, float], ...]], list[str]] = {}
+    for pair, prior in priors.items():
+        for part, key in (("zero component", "zero_precision"), ("others", "precision")):
+            knots = (prior.get(key) or {}).get("deviation")
+            if isinstance(knots, list | tuple):
+                place = (part, tuple((float(at), float(sigma)) for at, sigma in knots))
+                found.setdefault(place, []).append(display_name(pair[0]))
+    return found
+
+
+def _draw_annealing(axes: Axes, schedules: Mapping) -> None:
+    """σ at the mode of each annealed Gamma, over the epochs of retraining."""
+    for ((part, knots), names), look in zip(schedules.items(), _looks(), strict=False):
+        at, sigma = zip(*((0.0, knots[0][1]), *knots, (1.0, knots[-1][1])), strict=True)
+        axes.plot(np.multiply(100, at), sigma, label=f"{part}\n({', '.join(names)})", **look)
+    axes.set_yscale("log")
+    axes.set_ylim(top=4 * max(sigma for _, knots in schedules for _, sigma in knots))
+    axes.set_xlabel("epochs of retraining, %")
+    axes.set_ylabel("σ at the mode of the Gamma")
+    axes.set_title("in use here: the mode is annealed")
+    axes.legend(loc="upper right", fontsize=8)
 
 
 def _sigma_axis(axes: Axes) -> None:
