@@ -72,6 +72,11 @@ class Components:
         total = ratio.sum(axis=-1, keepdims=True)
         return (peak + np.log(total))[..., 0], ratio / total
 
+    def scores(self, weights: np.ndarray) -> np.ndarray:
+        """s(w) of float64 weights of any shape, in closed form."""
+        _, responsibilities = self.responsibilities(weights)
+        return (responsibilities * self.precisions * (self.means - weights[..., None])).sum(-1)
+
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
@@ -290,10 +295,7 @@ class Tabulated:
         total = sum(t.numel() for t in flat)
         stride = max(1, total >> 14)
         sample = np.concatenate([t[::stride].double().cpu().numpy() for t in flat])
-        _, responsibilities = components.responsibilities(sample)
-        centred = components.means - sample[:, None]
-        scores = (responsibilities * components.precisions * centred).sum(axis=1)
-        return float(np.sqrt(np.mean(scores**2))) + 1e-12
+        return float(np.sqrt(np.mean(components.scores(sample) ** 2))) + 1e-12
 
     def _sums(self, components: Components, moments: np.ndarray, outside) -> Statistics:
         load, nodes, means = self._grid.node_loads(moments), self._grid.nodes, components.means
