@@ -208,7 +208,10 @@ class Trial:
 
 
 def trials_path(results: Path, pair: Pair, method: str) -> Path:
-    return Path(results) / "tuning" / f"{pair[0]}_{pair[1]}" / method / "trials.csv"
+    """Where the trials of a pair are: in these results, else in the reference beside them."""
+    below = Path("tuning") / "_".join(pair) / method / "trials.csv"
+    own, reference = Path(results) / below, Path(results) / "reference" / below
+    return reference if reference.exists() and not own.exists() else own
 
 
 def read_trials(results: Path, pair: Pair, method: str = "soft-weight-sharing") -> list[Trial]:
