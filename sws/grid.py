@@ -20,6 +20,9 @@ MAX_ELEMENTS = 1 << 17
 REACH = 8.0  # standard deviations covered on either side of every mean
 
 
+_TOO_NARROW = "a mixture of {} components is too narrow to tabulate"
+
+
 class ResolutionError(ValueError):
     """The mixture has structure that :data:`MAX_ELEMENTS` elements cannot resolve."""
 
@@ -65,13 +68,16 @@ class GradedGrid:
         lower = width * math.floor(lower / width)
         cells = math.ceil((upper - lower) / width)
         edges = lower + width * np.arange(cells)
-        levels = np.zeros(cells, dtype=np.int64)
-        active = np.arange(cells)
+        levels = _least_levels(components, edges, width)
+        if levels.max() > MAX_LEVEL:
+            raise ResolutionError(_TOO_NARROW.format(len(components)))
+        rough = np.ones(cells, dtype=bool)
         for level in range(MAX_LEVEL + 1):
-            levels[active] = level
+            levels[rough & (levels < level)] = level
+            active = np.flatnonzero(rough & (levels == level))
             error = _interpolation_error(components, edges[active], width, level, score_scale)
-            active = active[error > tolerance]
-            if active.size == 0:
+            rough[active] = error > tolerance
+            if not rough.any():
                 return cls._from_levels(lower, width, levels)
             if np.exp2(levels).sum() + active.size * 2**level > MAX_ELEMENTS:
                 break
@@ -113,6 +119,19 @@ class GradedGrid:
         loads[self.first_nodes + 1] += 4 * (first - second)
         loads[self.first_nodes + 2] += 2 * second - first
         return loads
+
+
+def _least_levels(components, left, width) -> np.ndarray:
+    """Level at which the error's sample points cannot miss a component, for each cell.
+
+    Within 4σ of a mean an element is at most 2σ wide, so that a quarter of it is half a σ.
+    """
+    levels = np.zeros(left.size, dtype=np.int64)
+    for mean, deviation in zip(components.means, components.deviations, strict=True):
+        near = (left < mean + 4 * deviation) & (left + width > mean - 4 * deviation)
+        least = max(0, math.ceil(math.log2(width / (2 * deviation))))
+        levels[near] = np.maximum(levels[near], least)
+    return levels
 
 
 def _interpolation_error(components, left, width, level, score_scale) -> np.ndarray:

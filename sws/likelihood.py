@@ -234,15 +234,14 @@ class Tabulated:
     def state_dict(self) -> dict[str, Any]:
         """The grid's origin: a resumed run must interpolate on the grid it was interrupted on."""
         then = self._built_for
-        built = None if self._grid is None else torch.from_numpy(np.stack(_vectors(then)))
+        built = None if then is None else torch.from_numpy(np.stack(_vectors(then)))
         return {"built_for": built, "scales": [self._scale_then, self._score_scale]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._tables_for, self._grid = None, None
-        self._scale_then, self._score_scale = state["scales"]
+        self._grid = self._built_for = self._tables_for = None
+        scale_then, self._score_scale = state["scales"]
         if state["built_for"] is not None:
-            self._built_for = Components(*state["built_for"].numpy())
-            self._grid = GradedGrid.resolving(self._built_for, self.tolerance, self._scale_then)
+            self._build(Components(*state["built_for"].numpy().copy()), scale_then)
 
     def __call__(self, components, weights, gradients=None, factor=1.0, statistics=True):
         flat = [w.detach().reshape(-1) for w in weights]
@@ -261,13 +260,10 @@ class Tabulated:
             return True
         if self._score_scale is None:
             self._score_scale = self._root_mean_square(components, flat)
-        if self._grid is None or self._drifted(components):
-            try:
-                self._grid = GradedGrid.resolving(components, self.tolerance, self._score_scale)
-            except ResolutionError:
-                self._grid = None
-                return False
-            self._built_for, self._scale_then = components, self._score_scale
+        if self._built_for is None or self._drifted(components):
+            self._build(components, self._score_scale)
+        if self._grid is None:
+            return False
         nodes = self._grid.nodes
         self._log_density, self._responsibilities = components.responsibilities(nodes)
         pulls = self._responsibilities @ np.stack(
@@ -278,10 +274,18 @@ class Tabulated:
         self._tables_for = components
         return True
 
+    def _build(self, components: Components, score_scale: float) -> None:
+        """A grid for these components; None, until they drift, if it would be too fine."""
+        self._built_for, self._scale_then, self._tables_for = components, score_scale, None
+        try:
+            self._grid = GradedGrid.resolving(components, self.tolerance, score_scale)
+        except ResolutionError:
+            self._grid = None
+
     def _drifted(self, components: Components) -> bool:
         """True once some component moved a tenth of its width (or of a nat) since the grid."""
         then = self._built_for
-        if len(components) != len(then):
+        if len(components) != len(then) or self._score_scale < 0.5 * self._scale_then:
             return True
         change = max(
             np.abs((components.means - then.means) / then.deviations).max(),
@@ -331,11 +335,13 @@ def _closed_form(
     """Scores (n,) and the packed sums (1 + 3J,) in float64 of a flat chunk of weights."""
     like = {"dtype": weights.dtype, "device": weights.device}
     means = torch.as_tensor(components.means, **like)
+    # what rounding a mean loses is not small beside a narrow component's width
+    lost = torch.as_tensor(components.means - means.double().cpu().numpy(), **like)
     precisions = torch.as_tensor(components.precisions, **like)
     constant = components.log_proportions + 0.5 * (
         components.log_precisions - math.log(2 * math.pi)
     )
-    centred = weights[:, None] - means
+    centred = (weights[:, None] - means).sub_(lost)
     scaled = centred * precisions
     joint = torch.as_tensor(constant, **like) - 0.5 * scaled * centred
     log_density = torch.logsumexp(joint, dim=1)

