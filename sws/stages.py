@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors.numpy import save as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -32,6 +31,7 @@ from sws.config import Augmentation, ConfigurationError, Experiment, Settings, S
 from sws.evaluation import build_module, error_pct, input_spec, prepare_images
 from sws.methods import soft_weight_sharing
 from sws.network import Architecture, QuantizedNetwork
+from sws.trace import serialize
 from sws.training import FitSettings, History, Method, Stopwatch, TensorBatches, fit
 
 HISTORY = (
@@ -284,7 +284,7 @@ def compress(
             outcome.compressed.history.write(scratch / "history.csv", HISTORY)
             metadata = names | {"point": point, "seed": str(seed)}
             (scratch / "trace.safetensors").write_bytes(
-                save_arrays(outcome.trace, metadata | {"first_layer": outcome.first_layer})
+                serialize(outcome.trace, metadata | {"first_layer": outcome.first_layer})
             )
             _write_json(scratch / "metrics.json", metrics)
         outcome.remove_checkpoints()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save
 from torch import Tensor
 
 from sws.likelihood import Components
@@ -91,6 +93,20 @@ class Trace:
         self.epochs, self.snapshots = list(state["epochs"]), list(state["snapshots"])
         self.mixtures = list(state["mixtures"].numpy())
         self.counts = list(state["counts"].numpy())
+
+
+def serialize(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file, the same in every process.
+
+    The library writes the metadata in the order of a hash map that differs from run to run.
+    """
+    data = save(dict(tensors), dict(metadata))
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def _flat(weights: Sequence[Tensor]) -> np.ndarray:

@@ -117,8 +117,8 @@ class SoftWeightSharing(Method):
     def record(self) -> dict[str, float]:
         counts = self._statistics.counts
         return {
-            "complexity": self.mixture.complexity(self._statistics),
-            "nonzero_pct": 100 * (1 - counts[0] / counts.sum()),
+            "complexity": float(self.mixture.complexity(self._statistics)),
+            "nonzero_pct": 100 * (1 - float(counts[0] / counts.sum())),
             "components": int((counts[1:] >= 1.0).sum()) + 1,
         }
 
