@@ -23,10 +23,10 @@ def components_of(means, deviations, proportions):
     return Components(means, -2 * np.log(deviations), np.log(proportions))
 
 
-def random_case(seed, count=20_000):
+def random_case(seed, count=10_000):
     """A mixture with σ down to 1e-4, and float32 weights: from it, broad ones, far outliers."""
     rng = np.random.default_rng(seed)
-    size = int(rng.integers(2, 24))
+    size = int(rng.integers(2, 14))
     deviations = 10 ** rng.uniform(*[(-4, -1), (-2.5, 0), (-4, -3.5)][seed % 3], size)
     means = np.append(0.0, rng.uniform(-1, 1, size - 1))
     proportions = rng.dirichlet(np.full(size, rng.choice([0.5, 5.0]))) + 1e-6
@@ -64,15 +64,15 @@ def distance(found, expected):
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
-def assert_close(components, found, expected, tolerance=1e-3):
+def assert_close(components, found, expected, tolerance=1e-3, case=""):
     """The issue's criterion, for the scores and for each vector of the mixture's parameters."""
     (scores, sums), (exact_scores, exact_sums) = found, expected
     scores, exact_scores = scores.double().numpy(), exact_scores.numpy()
-    assert distance(scores, exact_scores) <= tolerance
-    assert np.abs(scores - exact_scores).max() <= tolerance * np.abs(exact_scores).max()
+    assert distance(scores, exact_scores) <= tolerance, case
+    assert np.abs(scores - exact_scores).max() <= tolerance * np.abs(exact_scores).max(), case
     both = zip(NAMES, sums.gradients(components), exact_sums.gradients(components), strict=True)
     for name, vector, exact in both:
-        assert distance(vector, exact) <= tolerance, name
+        assert distance(vector, exact) <= tolerance, f"{name} {case}"
     assert sums.log_likelihood == pytest.approx(exact_sums.log_likelihood, rel=1e-5)
 
 
@@ -213,19 +213,16 @@ def test_memory_of_exact_does_not_grow_with_weights_times_components():
 # The tables
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_tabulated_agrees_with_exact(seed):
-    components, weights = random_case(seed)
-    found = evaluate(Tabulated(), components, weights)
-    assert_close(components, found, reference(components, weights))
-
-
-def test_random_mixtures_are_not_all_left_to_the_closed_form():
-    estimators = [Tabulated() for _ in range(40)]
-    for seed, estimator in enumerate(estimators):
-        components, weights = random_case(seed, 2000)
-        evaluate(estimator, components, weights)
-    assert 5 <= sum(e.fallbacks for e in estimators) <= 30
+def test_tabulated_agrees_with_exact_on_random_mixtures():
+    fallbacks = 0
+    for seed in range(40):
+        components, weights = random_case(seed)
+        estimator = Tabulated()
+        found = evaluate(estimator, components, weights)
+        assert_close(components, found, reference(components, weights), case=f"seed {seed}")
+        fallbacks += estimator.fallbacks
+    # neither way is left untried
+    assert 5 <= fallbacks <= 30
 
 
 @pytest.mark.parametrize("offset", np.linspace(0, 1, 11) / 256)
@@ -313,6 +310,7 @@ def test_many_weights_in_parallel_slices_and_in_one(path, monkeypatch):
     assert sums.counts == pytest.approx(whole.counts, rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_nan_and_infinite_weights_do_no_harm_to_others(dtype):
     components, weights = learned_like(count=1000)
@@ -343,9 +341,7 @@ def drift(components, rng, size=0.004):
 def test_tables_stay_valid_while_components_drift(monkeypatch):
     built = []
     resolving = lookup.GradedGrid.resolving
-    monkeypatch.setattr(
-        lookup.GradedGrid, "resolving", lambda *a: built.append(a) or resolving(*a)
-    )
+    monkeypatch.setattr(lookup.GradedGrid, "resolving", lambda *a: built.append(a) or resolving(*a))
     rng = np.random.default_rng(0)
     components, weights = learned_like(count=20_000)
     estimator = Tabulated()

@@ -1,0 +1,167 @@
+"""Time that the prior adds to retraining LeNet-300-100 (266,200 weights, 17 components).
+
+    pytest benchmarks/bench_prior.py --benchmark-enable
+
+The prior alone, by each way of computing it; then whole epochs without it and with it. The prior's
+share of the time is among the last benchmark's ``extra_info`` (``--benchmark-json``).
+"""
+
+import math
+import statistics
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from sws import models
+from sws.augmentation import RandomShift
+from sws.config import Prior, Retraining
+from sws.likelihood import Components, Exact, Subsampled, Tabulated
+from sws.methods.soft_weight_sharing import SoftWeightSharing
+from sws.parameters import compressible
+from sws.training import FitSettings, Method, TensorBatches, fit
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def network():
+    torch.manual_seed(0)
+    return models.build("lenet-300-100")
+
+
+def mixture():
+    """As half-way through retraining: a narrow zero component, sixteen wider ones."""
+    means = np.append(0.0, np.linspace(-0.4, 0.5, 16))
+    deviations = np.append(0.01, np.full(16, 0.05))
+    proportions = np.append(0.95, np.full(16, 0.05 / 16))
+    return Components(means, -2 * np.log(deviations), np.log(proportions))
+
+
+@pytest.fixture
+def weights():
+    """The shapes of the network's three weight tensors, filled from the mixture."""
+    rng, components = np.random.default_rng(0), mixture()
+    tensors = []
+    for parameter in compressible(network()).values():
+        drawn = rng.choice(17, parameter.shape, p=components.proportions)
+        values = components.means[drawn] + components.deviations[drawn] * rng.normal(
+            size=parameter.shape
+        )
+        tensors.append(torch.tensor(values, dtype=torch.float32))
+    assert sum(t.numel() for t in tensors) == 266_200
+    return tensors
+
+
+def test_exact(benchmark, weights):
+    gradients = [torch.zeros_like(w) for w in weights]
+    benchmark.pedantic(Exact(), (mixture(), weights, gradients), rounds=20, warmup_rounds=2)
+
+
+@pytest.mark.parametrize("wanted", ["scores", "scores-and-sums"])
+def test_tabulated(benchmark, weights, wanted):
+    """Tables at hand."""
+    estimator, components = Tabulated(), mixture()
+    gradients = [torch.zeros_like(w) for w in weights]
+    arguments = (components, weights, gradients, -1e-5, wanted != "scores")
+    benchmark.pedantic(estimator, arguments, rounds=200, warmup_rounds=5)
+    benchmark.extra_info["elements"] = estimator._grid.elements
+    assert estimator.fallbacks == 0
+
+
+@pytest.mark.parametrize("rebuilt", ["tables", "grid-and-tables"])
+def test_tabulated_rebuilt(benchmark, weights, rebuilt):
+    """New components: their tables on the grid at hand, as after any update; or a new grid too."""
+    estimator, factor = Tabulated(), 1e-4 if rebuilt == "tables" else 0.2
+    gradients = [torch.zeros_like(w) for w in weights]
+    count = 0
+
+    def arguments():
+        nonlocal count
+        count += 1
+        start = mixture()
+        moved = Components(
+            start.means,
+            start.log_precisions + factor * (count % 2),
+            start.log_proportions,
+        )
+        return (moved, weights, gradients, -1e-5), {}
+
+    benchmark.pedantic(estimator, setup=arguments, rounds=30, warmup_rounds=2)
+    assert estimator.fallbacks == 0
+
+
+def test_subsampled(benchmark, weights):
+    gradients = [torch.zeros_like(w) for w in weights]
+    benchmark.pedantic(
+        Subsampled(10_000), (mixture(), weights, gradients), rounds=50, warmup_rounds=2
+    )
+
+
+def test_broadcast_with_autograd(benchmark, weights):
+    """The obvious way: a matrix of weights × components, and the framework's graph over it."""
+    components = mixture()
+    parameters = [
+        torch.tensor(v, dtype=torch.float32, requires_grad=True)
+        for v in (components.means, components.log_precisions, components.log_proportions)
+    ]
+    leaves = [w.requires_grad_() for w in weights]
+
+    def step():
+        means, log_precisions, log_proportions = parameters
+        flat = torch.cat([w.view(-1) for w in leaves])
+        constant = log_proportions + 0.5 * (log_precisions - math.log(2 * math.pi))
+        joint = constant - 0.5 * log_precisions.exp() * (flat[:, None] - means) ** 2
+        torch.logsumexp(joint, dim=1).sum().backward()
+
+    benchmark.pedantic(step, rounds=10, warmup_rounds=1)
+
+
+class Epoch:
+    """An epoch of retraining (469 steps) by the training loop itself, reference settings."""
+
+    def __init__(self, estimator):
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand(60_000, 1, 28, 28, generator=generator)
+        labels = torch.randint(10, (60_000,), generator=generator)
+        self.batches = TensorBatches(images, labels, 128, 0, RandomShift(1))
+        self.estimator = estimator
+
+    def method(self):
+        if self.estimator is None:
+            return Method()
+        prior = Prior(
+            deviation=0.05,
+            zero_precision={"pseudo_count": 10, "deviation": 0.01},
+            precision={"pseudo_count": 0.0075, "deviation": 0.05},
+            interval=10,
+            damping=0.1,
+            estimator=self.estimator,
+        )
+        return SoftWeightSharing(prior, Retraining(epochs=1, tau=0.2), 60_000)
+
+    def __call__(self):
+        """Seconds of processor time: with one thread, the wall clock's on a quiet machine."""
+        start = time.process_time()
+        fit(network(), self.batches, self.method(), FitSettings(1, 1e-3))
+        return time.process_time() - start
+
+
+@pytest.mark.parametrize("estimator", ["none", "tabulated"])
+def test_epoch_of_retraining(benchmark, estimator):
+    epoch = Epoch(None if estimator == "none" else estimator)
+    benchmark.pedantic(epoch, rounds=3, warmup_rounds=1)
+
+
+def test_share_of_the_prior(benchmark):
+    """Epochs without and with it in turn, so that a busy machine slows both alike."""
+    plain, full = Epoch(None), Epoch("tabulated")
+    shares = []
+    benchmark.pedantic(lambda: shares.append(1 - plain() / full()), rounds=5, warmup_rounds=1)
+    benchmark.extra_info["share_of_the_prior_pct"] = round(100 * statistics.median(shares[1:]), 1)

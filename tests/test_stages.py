@@ -1,0 +1,279 @@
+"""The stages on a slice of MNIST: killed and resumed, locked, and given the wrong files."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from sws import config, models, stages
+from sws.checkpoints import Checkpoint
+from sws.provenance import RunLock
+
+ROOT = Path(__file__).resolve().parents[1]
+METHOD = "soft-weight-sharing"
+PAIR = "lenet-300-100_mnist-smoke"
+PRETRAINED = Path("pretrained") / PAIR / "seed-1"
+LONG = 900  # seconds; only a machine that is very busy needs them
+RUN = Path("runs") / PAIR / METHOD / "main" / "seed-1"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """The smoke experiment with larger batches, so that this takes seconds."""
+    values = yaml.safe_load((ROOT / "config" / "experiments" / f"{PAIR}.yaml").read_text())
+    values["pretraining"]["batch_size"] = 200
+    values[METHOD]["main"]["retraining"]["batch_size"] = 200
+    path = tmp_path_factory.mktemp("experiments") / f"{PAIR}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def experiment(file):
+    return config.load_experiment(file)
+
+
+def start(stage, file, results):
+    code = "from sws.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, stage, str(file), "--results", str(results)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def outcome(process):
+    """Exit status and what a process said on standard error."""
+    try:
+        _, errors = process.communicate(timeout=LONG)
+    finally:
+        process.kill()
+    return process.returncode, errors
+
+
+def finish(stage, file, results):
+    status, errors = outcome(start(stage, file, results))
+    assert status == 0, errors
+    return errors
+
+
+def kill_once_there_is(path, stage, file, results):
+    """Start a stage, and kill it as soon as it has written a checkpoint."""
+    process = start(stage, file, results)
+    deadline = time.monotonic() + LONG
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert path.exists()
+
+
+def run_whole(file, results):
+    """Results of runs that nobody kills."""
+    finish("pretrain", file, results)
+    finish("compress", file, results)
+    return results
+
+
+def run_killed(file, results):
+    """Results, and messages, of runs that are killed in pre-training, retraining and sharing."""
+    checkpoints = results / ".checkpoints"
+    kill_once_there_is(checkpoints / PRETRAINED / "pretrain.pt", "pretrain", file, results)
+    assert not (results / PRETRAINED / "metrics.json").exists()
+    messages = finish("pretrain", file, results)
+    for stage in ("retrain", "share"):
+        kill_once_there_is(checkpoints / RUN / f"{stage}.pt", "compress", file, results)
+        assert not (results / RUN / "metrics.json").exists()
+    return results, messages + finish("compress", file, results)
+
+
+@pytest.fixture(scope="module")
+def both(file, tmp_path_factory):
+    """Both side by side."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("whole", "killed")]
+    with ThreadPoolExecutor() as pool:
+        running = [
+            pool.submit(r, file, f) for r, f in zip((run_whole, run_killed), folders, strict=True)
+        ]
+        return [r.result() for r in running]
+
+
+@pytest.fixture(scope="module")
+def whole(both):
+    return both[0]
+
+
+@pytest.fixture(scope="module")
+def killed(both):
+    return both[1]
+
+
+def test_a_killed_run_ends_with_the_same_bytes(whole, killed):
+    results, messages = killed
+    assert messages == ""  # nothing was set aside: the runs did go on from their checkpoints
+    for path in (
+        PRETRAINED / "pretrained.safetensors",
+        PRETRAINED / "history.csv",
+        RUN / "model.sws",
+        RUN / "history.csv",
+        RUN / "trace.safetensors",
+    ):
+        assert (results / path).read_bytes() == (whole / path).read_bytes(), path
+
+
+def test_nothing_is_left_behind(whole, killed):
+    for results in (whole, killed[0]):
+        assert {p.name for p in (results / PRETRAINED).iterdir()} == {
+            "pretrained.safetensors", "metrics.json", "history.csv",
+        }  # fmt: skip
+        assert {p.name for p in (results / RUN).iterdir()} == {
+            "model.sws", "metrics.json", "history.csv", "trace.safetensors",
+        }  # fmt: skip
+        assert [p for p in (results / ".checkpoints").rglob("*") if p.is_file()] == []
+
+
+def test_the_file_is_measured_as_it_is(whole):
+    metrics = json.loads((whole / RUN / "metrics.json").read_text())
+    error, parameters = stages.evaluate_file(whole / RUN / "model.sws", "mnist-smoke")
+    assert error == pytest.approx(metrics["error_end_pct"])
+    assert parameters == metrics["parameters"] == 266_610
+    size = os.stat(whole / RUN / "model.sws").st_size
+    assert metrics["cr"]["file"] == pytest.approx(4 * 266_610 / size)
+
+
+def test_a_second_writer_is_told_who_the_first_is(file, tmp_path):
+    with RunLock(tmp_path / RUN):
+        process = start("compress", file, tmp_path)
+        status, errors = outcome(process)
+    assert status == 1
+    assert errors.count("\n") == 1
+    assert f"process {os.getpid()}" in errors
+    assert not (tmp_path / RUN).exists()
+
+
+# --- in this process ------------------------------------------------------------------------------
+
+
+def pretrain(experiment, results):
+    return stages.pretrain(experiment, 1, results, checkpoints=results / "c")
+
+
+def compress(experiment, results):
+    return stages.compress(experiment, METHOD, "main", 1, results, checkpoints=results / "c")
+
+
+@pytest.fixture(scope="module")
+def short(experiment):
+    """One epoch of everything."""
+    point = experiment.soft_weight_sharing["main"]
+    once = {"sharing_epochs": 1, "refinement_epochs": 1}
+    point = point.model_copy(
+        update={
+            "retraining": point.retraining.model_copy(update={"epochs": 1}),
+            "quantization": point.quantization.model_copy(update=once),
+        }
+    )
+    pretraining = experiment.pretraining.model_copy(update={"epochs": 1})
+    return experiment.model_copy(
+        update={"pretraining": pretraining, "soft_weight_sharing": {"main": point}}
+    )
+
+
+@pytest.fixture(scope="module")
+def pretrained(short, tmp_path_factory):
+    results = tmp_path_factory.mktemp("short")
+    pretrain(short, results)
+    return results
+
+
+def test_two_runs_give_the_same_bytes_and_a_strange_checkpoint_is_set_aside(
+    short, pretrained, tmp_path, capsys
+):
+    path = tmp_path / "c" / PRETRAINED / "pretrain.pt"
+    Checkpoint(path, {"model": "lenet-5-caffe"}).save({"epoch": 1})
+    strange = path.read_bytes()
+    pretrain(short, tmp_path)
+    message = capsys.readouterr().err
+    assert "pretrain.pt.aside-1" in message
+    assert "model" in message
+    assert message.count("\n") == 1
+    assert path.with_name("pretrain.pt.aside-1").read_bytes() == strange
+    for name in ("pretrained.safetensors", "history.csv"):
+        first, second = (r / PRETRAINED / name for r in (pretrained, tmp_path))
+        assert first.read_bytes() == second.read_bytes(), name
+
+
+def test_what_is_needed_first_is_named(short, tmp_path):
+    with pytest.raises(FileNotFoundError, match="sws pretrain"):
+        compress(short, tmp_path)
+
+
+def replaced(pretrained, tmp_path, change):
+    """Results with a pre-trained file that ``change`` makes of the right one's bytes."""
+    folder = tmp_path / PRETRAINED
+    folder.mkdir(parents=True)
+    source = pretrained / PRETRAINED
+    (folder / "metrics.json").write_bytes((source / "metrics.json").read_bytes())
+    target = folder / "pretrained.safetensors"
+    target.write_bytes(change((source / "pretrained.safetensors").read_bytes()))
+    return target
+
+
+def refused(short, tmp_path, target):
+    with pytest.raises(ValueError, match="lenet-300-100.*sws pretrain") as caught:
+        compress(short, tmp_path)
+    assert str(target) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / RUN / "metrics.json").exists()
+
+
+def test_a_pretrained_file_of_another_architecture_is_refused(short, pretrained, tmp_path):
+    target = replaced(pretrained, tmp_path, bytes)
+    save_file(models.build("lenet-5-caffe").state_dict(), target)
+    refused(short, tmp_path, target)
+
+
+@pytest.mark.parametrize("length", [0, 5, 1000, 500_000])
+def test_a_truncated_pretrained_file_is_refused(short, pretrained, tmp_path, length):
+    target = replaced(pretrained, tmp_path, lambda data: data[:length])
+    refused(short, tmp_path, target)
+
+
+def test_missing_metrics_are_noticed_before_the_work(short, pretrained, tmp_path, monkeypatch):
+    target = replaced(pretrained, tmp_path, bytes)
+    target.with_name("metrics.json").unlink()
+    steps = []
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: steps.append(1))
+    with pytest.raises(FileNotFoundError) as caught:
+        compress(short, tmp_path)
+    assert Path(caught.value.filename).name == "metrics.json"
+    assert steps == []
+
+
+def test_a_disk_that_is_full_leaves_no_half_written_output(short, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            pretrain(short, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
+    pretrain(short, tmp_path)
+    assert (tmp_path / PRETRAINED / "metrics.json").exists()
