@@ -100,7 +100,8 @@ def serialize(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
 
     The library writes the metadata in the order of a hash map that differs from run to run.
     """
-    data = save(dict(tensors), dict(metadata))
+    # the library writes the memory of a view as it lies, strides ignored
+    data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, dict(metadata))
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
