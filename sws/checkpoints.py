@@ -7,6 +7,7 @@ deleted.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -33,10 +34,15 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Write beside the old file and rename, so that a kill at any time leaves a whole one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        for left in self.path.parent.glob(f"{self.path.name}.partial-*"):
+            left.unlink(missing_ok=True)  # by a save that was killed: a folder has one writer
         partial = self.path.with_name(f"{self.path.name}.partial-{os.getpid()}")
         try:
+            # through memory: torch's own writer turns a full disk into an internal assertion
+            buffer = io.BytesIO()
+            torch.save({"identity": dict(self.identity), "state": state}, buffer)
             with partial.open("wb") as file:
-                torch.save({"identity": dict(self.identity), "state": state}, file)
+                file.write(buffer.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.path)

@@ -299,7 +299,9 @@ class Tabulated:
         total = sum(t.numel() for t in flat)
         stride = max(1, total >> 14)
         sample = np.concatenate([t[::stride].double().cpu().numpy() for t in flat])
-        return float(np.sqrt(np.mean(components.scores(sample) ** 2))) + 1e-12
+        scores = components.scores(sample)
+        finite = scores[np.isfinite(scores)]
+        return float(np.sqrt(np.mean(finite**2))) + 1e-12 if finite.size else 1.0
 
     def _sums(self, components: Components, moments: np.ndarray, outside) -> Statistics:
         load, nodes, means = self._grid.node_loads(moments), self._grid.nodes, components.means

@@ -164,7 +164,9 @@ class Mixture:
         if self.zero_proportion is not None:
             prior = self.zero_proportion
             extra = prior.alpha + prior.beta - 2
-            zero = (counts[0] + prior.alpha - 1) / (counts.sum() + extra)
+            total = max(counts.sum() + extra, SMALLEST_PROPORTION)
+            zero = (counts[0] + prior.alpha - 1) / total
+            zero = min(max(zero, SMALLEST_PROPORTION), 1 - SMALLEST_PROPORTION)
         others = np.maximum(counts[1:], SMALLEST_PROPORTION)
         return np.concatenate([[zero], (1 - zero) * others / others.sum()])
 

@@ -94,7 +94,8 @@ class SharedWeights(Method):
         gradient[0] = 0.0
         self.codebook.grad = gradient
         for name, parameter in self.others.items():
-            self.other_use[name].add_(parameter.grad.abs())
+            if parameter.grad is not None:  # frozen by the user, or out of the loss's reach
+                self.other_use[name].add_(parameter.grad.abs())
 
     def after_step(self) -> None:
         if not self.frozen:
@@ -121,7 +122,8 @@ class SharedWeights(Method):
             weight = weights.get(f"{name.removesuffix('bias')}weight")
             if name.endswith("bias") and weight is not None and len(weight) == len(bias):
                 unfed = (weight.detach().reshape(len(weight), -1) == 0).all(dim=1)
-                bias.detach()[unfed & (self.other_use[name] == 0)] = 0.0
+                if bias.requires_grad:
+                    bias.detach()[unfed & (self.other_use[name] == 0)] = 0.0
 
     @torch.no_grad()
     def _show(self) -> None:

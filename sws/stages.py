@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -221,6 +222,16 @@ def _below(folder: Path) -> Path:
     return Path(*parts[start:])
 
 
+def _start_metrics(folder: Path) -> dict[str, Any]:
+    """What was measured of the pre-trained network."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            2, "no pre-trained network; run 'sws pretrain' for this pair and seed first", str(path)
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Module:
     path = folder / "pretrained.safetensors"
     if not path.exists():
@@ -230,9 +241,9 @@ def _load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Mod
     model = task.build(experiment.model)
     try:
         model.load_state_dict(load_file(path, device=str(task.device)))
-    except RuntimeError:
+    except (RuntimeError, SafetensorError):
         raise ValueError(
-            f"{path}: holds another network than {experiment.model}; "
+            f"{path}: damaged, or of another network than {experiment.model}; "
             "delete the folder and run 'sws pretrain' again"
         ) from None
     return model
@@ -264,8 +275,8 @@ def compress(
     folder = results / "runs" / experiment.pair / method / point / f"seed-{seed}"
     with provenance.RunLock(folder):
         task = Task.load(experiment.dataset)
+        before = _start_metrics(start)
         outcome = _compress(experiment, settings, seed, task, start, folder, checkpoints, progress)
-        before = json.loads((start / "metrics.json").read_text(encoding="utf-8"))
         metrics = {
             "model": experiment.model,
             "dataset": experiment.dataset,

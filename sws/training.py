@@ -176,6 +176,7 @@ def fit(
     DivergedError
         If the loss is not finite; the last checkpoint is left as it is.
     """
+    model.zero_grad(set_to_none=True)  # what an earlier training left must not reach the first step
     method.attach(model)
     groups = method.parameter_groups(model, settings)
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
@@ -243,7 +244,11 @@ def _train_epoch(
             wrong = (logits.argmax(dim=1) != y).sum()
             total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
         seen += len(y)
-    cross_entropy, wrong = (total / max(1, seen)).tolist()
+    if not seen:
+        raise ValueError(
+            f"epoch {epoch + 1} yielded no batch; batches(epoch) must give new ones every time"
+        )
+    cross_entropy, wrong = (total / seen).tolist()
     if not np.isfinite(cross_entropy):
         raise DivergedError(
             f"epoch {epoch + 1}: the cross-entropy is {cross_entropy}; lower the learning rate "
@@ -252,7 +257,7 @@ def _train_epoch(
     return {
         "epoch": epoch + 1,
         "learning_rate": rate,
-        "loss": cross_entropy + penalties / max(1, number + 1),
+        "loss": cross_entropy + penalties / (number + 1),
         "cross_entropy": cross_entropy,
         "error_train_pct": 100 * wrong,
     }

@@ -128,8 +128,16 @@ class SoftWeightSharing(Method):
             "descent": None if self.descent is None else self.descent.state_dict(),
             "estimator": self.estimator.state_dict(),
             "step": self.step,
+            "statistics": self._packed_statistics(),
             "trace": self.trace.state_dict(),
         }
+
+    def _packed_statistics(self) -> tuple[float, Tensor] | None:
+        s = self._statistics
+        if s is None:
+            return None
+        sums = np.stack([s.counts, s.first_moments, s.second_moments])
+        return float(s.log_likelihood), torch.from_numpy(sums)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.mixture.load_state_dict(state["mixture"])
@@ -137,6 +145,9 @@ class SoftWeightSharing(Method):
             self.descent.load_state_dict(state["descent"])
         self.estimator.load_state_dict(state["estimator"])
         self.step = state["step"]
+        if state["statistics"] is not None:
+            log_likelihood, sums = state["statistics"]
+            self._statistics = Statistics(log_likelihood, *sums.numpy())
         self.trace.load_state_dict(state["trace"])
 
 
