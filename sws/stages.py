@@ -33,7 +33,7 @@ from sws.evaluation import build_module, error_pct, input_spec, prepare_images
 from sws.methods import soft_weight_sharing
 from sws.network import Architecture, QuantizedNetwork
 from sws.trace import serialize
-from sws.training import FitSettings, History, Method, Stopwatch, TensorBatches, fit
+from sws.training import FitSettings, Method, Stopwatch, TensorBatches, fit
 
 HISTORY = (
     "epoch", "learning_rate", "loss", "cross_entropy", "complexity",
@@ -581,4 +581,4 @@ def _count_trials(results: Path, pair: str, method: str) -> int:
     return 0
 
 
-__all__ = ["History", "Task", "compress", "evaluate_file", "pretrain", "tune"]
+__all__ = ["Task", "compress", "evaluate_file", "pretrain", "tune"]
