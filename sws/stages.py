@@ -1,4 +1,4 @@
-"""The stages of the study: pretrain, compress, tune. Data in, result files out.
+"""The stages of the study: pretrain and compress. Data in, result files out.
 
 Each stage holds a lock on its folder, checkpoints after every epoch, and puts its outputs in place
 by rename when all of them are complete; ``metrics.json`` comes last.
@@ -6,7 +6,6 @@ by rename when all of them are complete; ``metrics.json`` comes last.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import resource
@@ -20,83 +19,28 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from sws import accounting, codec, datasets, models, provenance
-from sws.augmentation import RandomShift
+from sws import accounting, codec, provenance, runs
 from sws.checkpoints import Checkpoint
-from sws.config import Augmentation, ConfigurationError, Experiment, Settings, SoftWeightSharing
-from sws.evaluation import build_module, error_pct, input_spec, prepare_images
+from sws.config import Experiment, Settings, SoftWeightSharing
+from sws.evaluation import build_module, input_spec
 from sws.methods import soft_weight_sharing
 from sws.network import Architecture, QuantizedNetwork
+from sws.task import Task
 from sws.trace import serialize
-from sws.training import FitSettings, Method, Stopwatch, TensorBatches, fit
+from sws.training import FitSettings, Method, Stopwatch, fit
 
 HISTORY = (
     "epoch", "learning_rate", "loss", "cross_entropy", "complexity",
     "error_train_pct", "error_val_pct", "nonzero_pct", "components", "stage",
 )  # fmt: skip
-TRIALS = (
-    "trial", "seed", "settings", "n_train", "epochs", "error_start_val_pct", "error_end_val_pct",
-    "file_bytes", "cr_file", "nonzero_pct", "seconds", "main", "note",
-)  # fmt: skip
 
 
-# --- data and models ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Task:
-    """A data set on the device: what to train on, and what to measure on."""
-
-    dataset: datasets.Dataset
-    device: torch.device
-    train: tuple[Tensor, Tensor]
-    held_out: tuple[Tensor, Tensor]
-
-    @classmethod
-    def load(cls, name: str, *, validation: bool = False) -> Task:
-        """Train on everything and measure on the test set, or neither touches the test set.
-
-        Parameters
-        ----------
-        validation : hold part of the training images out and measure on those instead.
-        """
-        dataset = datasets.load(name)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        train, held_out = dataset.train, dataset.test
-        if validation:
-            count = datasets.spec(name).n_validation
-            train, held_out = datasets.split_validation(dataset.train, count)
-
-        def tensors(split: datasets.Split) -> tuple[Tensor, Tensor]:
-            images = prepare_images(split.images, dataset.mean, dataset.std)
-            return images.to(device), torch.from_numpy(split.labels.copy()).to(device)
-
-        return cls(dataset, device, tensors(train), tensors(held_out))
-
-    def batches(self, batch_size: int, seed: int, augmentation: Augmentation) -> TensorBatches:
-        transform = None
-        if augmentation.shift or augmentation.flip:
-            transform = RandomShift(augmentation.shift, augmentation.flip)
-        return TensorBatches(*self.train, batch_size, seed, transform)
-
-    def error(self, model: nn.Module) -> float:
-        """Error in per cent on the held-out images."""
-        return error_pct(model, *self.held_out)
-
-    def build(self, name: str) -> nn.Module:
-        """The network on the device; convolutions in the layout that is fastest there."""
-        model = models.build(name, classes=len(self.dataset.classes)).to(self.device)
-        if any(p.ndim == 4 for p in model.parameters()):
-            model = model.to(memory_format=torch.channels_last)
-        return model
-
-
-def _set_up() -> None:
+def set_up() -> None:
+    """Settings of the framework that every stage runs under."""
     # exponentials far from every mean become denormal numbers, ten times as slow
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -162,17 +106,18 @@ def pretrain(
     -------
     The folder with ``pretrained.safetensors``, ``metrics.json`` and ``history.csv``.
     """
-    _set_up()
+    set_up()
     folder = Path(results) / "pretrained" / experiment.pair / f"seed-{seed}"
     with provenance.RunLock(folder):
         task = Task.load(experiment.dataset)
-        _pretrain(experiment, seed, task, folder, Path(checkpoints), progress)
+        pretrain_on(experiment, seed, task, folder, Path(checkpoints), progress)
     return folder
 
 
-def _pretrain(
+def pretrain_on(
     experiment: Experiment, seed: int, task: Task, folder: Path, checkpoints: Path, progress: bool
 ) -> None:
+    """Train on a task from scratch; the network's files go to ``folder``, which is locked."""
     settings = experiment.pretraining
     origin = _provenance("pretrain", settings, task)
     images = len(task.train[1])
@@ -222,6 +167,12 @@ def _below(folder: Path) -> Path:
     return Path(*parts[start:])
 
 
+def _count_trials(results: Path, experiment: Experiment, method: str) -> int:
+    """Trials that led to the settings: those of these results, or of the reference."""
+    pair = (experiment.model, experiment.dataset)
+    return len({trial.trial for trial in runs.read_trials(results, pair, method)})
+
+
 def _start_metrics(folder: Path) -> dict[str, Any]:
     """What was measured of the pre-trained network."""
     path = folder / "metrics.json"
@@ -232,7 +183,8 @@ def _start_metrics(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Module:
+def load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Module:
+    """The network that :func:`pretrain_on` left in a folder, on the task's device."""
     path = folder / "pretrained.safetensors"
     if not path.exists():
         raise FileNotFoundError(
@@ -268,7 +220,7 @@ def compress(
     -------
     The folder with ``metrics.json``, ``model.sws``, ``history.csv`` and ``trace.safetensors``.
     """
-    _set_up()
+    set_up()
     settings = experiment.point(method, point)
     results = Path(results)
     start = results / "pretrained" / experiment.pair / f"seed-{seed}"
@@ -276,7 +228,9 @@ def compress(
     with provenance.RunLock(folder):
         task = Task.load(experiment.dataset)
         before = _start_metrics(start)
-        outcome = _compress(experiment, settings, seed, task, start, folder, checkpoints, progress)
+        outcome = compress_on(
+            experiment, settings, seed, task, start, folder, checkpoints, progress
+        )
         metrics = {
             "model": experiment.model,
             "dataset": experiment.dataset,
@@ -284,7 +238,7 @@ def compress(
             "point": point,
             "seed": seed,
             "n_train": len(task.train[1]),
-            "tuning_trials": _count_trials(results, experiment.pair, method),
+            "tuning_trials": _count_trials(results, experiment, method),
             "error_start_pct": before["error_start_pct"],
             **outcome.metrics,
         }
@@ -314,7 +268,7 @@ class Outcome:
     remove_checkpoints: Callable[[], None]
 
 
-def _compress(
+def compress_on(
     experiment: Experiment,
     settings: SoftWeightSharing,
     seed: int,
@@ -324,8 +278,9 @@ def _compress(
     checkpoints: Path,
     progress: bool,
 ) -> Outcome:
+    """Compress the network in ``start`` on a task; ``folder`` only names the checkpoints."""
     origin = _provenance("compress", settings, task)
-    model = _load_pretrained(experiment, task, start)
+    model = load_pretrained(experiment, task, start)
     images = len(task.train[1])
     identity = _identity(
         origin, seed, images=str(images), model=experiment.model, start=_digest(model)
@@ -425,160 +380,3 @@ def evaluate_file(path: Path, dataset: str) -> tuple[float, int]:
             f"and those of {dataset} are {task.dataset.input_shape}"
         )
     return task.error(build_module(network).to(task.device)), network.parameters
-
-
-# --- tune -----------------------------------------------------------------------------------------
-
-
-def tune(
-    experiment: Experiment,
-    method: str,
-    candidates: Path,
-    seeds: Iterable[int],
-    results: Path,
-    *,
-    checkpoints: Path,
-    progress: bool = False,
-) -> Path:
-    """Try settings on a validation split; the test set is not read.
-
-    Every trial starts from a network pre-trained without the validation images, one a seed, which
-    all trials share. A trial that is in the table already is not run again. At the end, ``main``
-    marks the smallest mean file whose mean error is at most ``allowed_rise_pct`` above its start.
-
-    Parameters
-    ----------
-    candidates : YAML, name → what differs from the experiment's point ``main``.
-
-    Returns
-    -------
-    ``trials.csv``.
-    """
-    _set_up()
-    folder = Path(results) / "tuning" / experiment.pair / method
-    table = folder / "trials.csv"
-    base = experiment.point(method, "main").model_dump(mode="json")
-    trials = _read_candidates(candidates, base)
-    with provenance.RunLock(folder):
-        task = Task.load(experiment.dataset, validation=True)
-        rows = _read_trials(table)
-        for name, settings in trials.items():
-            for seed in seeds:
-                if any(r["trial"] == name and r["seed"] == str(seed) for r in rows):
-                    continue
-                row = _trial(experiment, settings, name, seed, task, folder, checkpoints, progress)
-                rows.append(row)
-                _write_trials(table, _mark_main(rows, experiment.allowed_rise_pct))
-                print(
-                    f"{name} seed {seed}: {row['error_start_val_pct']} → "
-                    f"{row['error_end_val_pct']} % at {row['file_bytes']} bytes"
-                )
-    return table
-
-
-def _read_candidates(path: Path, base: Mapping[str, Any]) -> dict[str, SoftWeightSharing]:
-    try:
-        listed = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError:
-        raise ConfigurationError(f"{path}: not valid YAML") from None
-    if not isinstance(listed, dict):
-        raise ConfigurationError(f"{path}: expected names, each with settings to try")
-    from sws.config import validate_settings
-
-    return {
-        name: validate_settings(SoftWeightSharing, _merged(base, changes or {}), f"{path}: {name}")
-        for name, changes in listed.items()
-    }
-
-
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes laid over a mapping, section by section; a hyper-prior is replaced as a whole."""
-    merged = dict(base)
-    for key, value in changes.items():
-        deep = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        replace = key in ("zero_precision", "precision")
-        merged[key] = _merged(merged[key], value) if deep and not replace else value
-    return merged
-
-
-def _trial(
-    experiment: Experiment,
-    settings: SoftWeightSharing,
-    name: str,
-    seed: int,
-    task: Task,
-    folder: Path,
-    checkpoints: Path,
-    progress: bool,
-) -> dict[str, str]:
-    start = folder.parent / "pretrained" / f"seed-{seed}"
-    if not (start / "metrics.json").exists():
-        with provenance.RunLock(start):
-            _pretrain(experiment, seed, task, start, Path(checkpoints), progress)
-    before = task.error(_load_pretrained(experiment, task, start))
-    with Stopwatch() as watch:
-        outcome = _compress(
-            experiment, settings, seed, task, start, folder / name / f"seed-{seed}",
-            checkpoints, progress,
-        )  # fmt: skip
-    outcome.remove_checkpoints()
-    epochs = len(outcome.compressed.history.rows)
-    return {
-        "trial": name,
-        "seed": str(seed),
-        "settings": json.dumps(settings.model_dump(mode="json"), separators=(",", ":")),
-        "n_train": str(len(task.train[1])),
-        "epochs": str(epochs),
-        "error_start_val_pct": f"{before:.2f}",
-        "error_end_val_pct": f"{outcome.metrics['error_end_pct']:.2f}",
-        "file_bytes": str(len(outcome.data)),
-        "cr_file": f"{outcome.metrics['cr']['file']:.2f}",
-        "nonzero_pct": f"{outcome.metrics['nonzero_pct']:.3f}",
-        "seconds": f"{watch.seconds:.0f}",
-        "main": "0",
-        "note": "",
-    }
-
-
-def _mark_main(rows: list[dict[str, str]], allowed: float) -> list[dict[str, str]]:
-    """Flag the trial with the smallest mean file among those that rise by at most ``allowed``."""
-    seeds = {r["seed"] for r in rows}
-    means: dict[str, tuple[float, float]] = {}
-    for name in dict.fromkeys(r["trial"] for r in rows):
-        own = [r for r in rows if r["trial"] == name]
-        if {r["seed"] for r in own} == seeds:
-            rise = [float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own]
-            size = [float(r["file_bytes"]) for r in own]
-            means[name] = (float(np.mean(rise)), float(np.mean(size)))
-    fitting = {n: size for n, (rise, size) in means.items() if rise <= allowed + 1e-9}
-    best = min(fitting, key=fitting.__getitem__) if fitting else None
-    return [r | {"main": str(int(r["trial"] == best))} for r in rows]
-
-
-def _read_trials(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _write_trials(path: Path, rows: list[dict[str, str]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, TRIALS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
-
-
-def _count_trials(results: Path, pair: str, method: str) -> int:
-    """Trials that led to the settings: those of these results, or of the reference."""
-    for base in (results, results / "reference"):
-        rows = _read_trials(base / "tuning" / pair / method / "trials.csv")
-        if rows:
-            return len({r["trial"] for r in rows})
-    return 0
-
-
-__all__ = ["Task", "compress", "evaluate_file", "pretrain", "tune"]

@@ -107,9 +107,9 @@ def tune(
     experiment, chosen = find_experiment(pair), numbers(seeds)
     if not candidates.is_file():
         raise FileNotFoundError(2, "there is no such file", str(candidates))
-    from sws import stages
+    from sws import tuning
 
-    stages.tune(
+    tuning.tune(
         experiment,
         method,
         candidates,

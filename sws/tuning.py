@@ -1,0 +1,167 @@
+"""Trials of settings on a validation split, one table a pair and method.
+
+The test set is not read here. A trial is a compression like any other, from a start that was
+trained without the validation images.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sws import provenance
+from sws.config import ConfigurationError, Experiment, SoftWeightSharing, validate_settings
+from sws.stages import compress_on, load_pretrained, pretrain_on, set_up
+from sws.task import Task
+from sws.training import Stopwatch
+
+TRIALS = (
+    "trial", "seed", "settings", "n_train", "epochs", "error_start_val_pct", "error_end_val_pct",
+    "file_bytes", "cr_file", "nonzero_pct", "seconds", "main", "note",
+)  # fmt: skip
+
+
+def tune(
+    experiment: Experiment,
+    method: str,
+    candidates: Path,
+    seeds: Iterable[int],
+    results: Path,
+    *,
+    checkpoints: Path,
+    progress: bool = False,
+) -> Path:
+    """Try settings on a validation split; the test set is not read.
+
+    Every trial starts from a network pre-trained without the validation images, one a seed, which
+    all trials share. A trial that is in the table already is not run again. At the end, ``main``
+    marks the smallest mean file whose mean error is at most ``allowed_rise_pct`` above its start.
+
+    Parameters
+    ----------
+    candidates : YAML, name → what differs from the experiment's point ``main``.
+
+    Returns
+    -------
+    ``trials.csv``.
+    """
+    set_up()
+    folder = Path(results) / "tuning" / experiment.pair / method
+    table = folder / "trials.csv"
+    base = experiment.point(method, "main").model_dump(mode="json")
+    trials = _read_candidates(candidates, base)
+    with provenance.RunLock(folder):
+        task = Task.load(experiment.dataset, validation=True)
+        rows = _read_trials(table)
+        for name, settings in trials.items():
+            for seed in seeds:
+                if any(r["trial"] == name and r["seed"] == str(seed) for r in rows):
+                    continue
+                row = _trial(experiment, settings, name, seed, task, folder, checkpoints, progress)
+                rows.append(row)
+                _write_trials(table, _mark_main(rows, experiment.allowed_rise_pct))
+                print(
+                    f"{name} seed {seed}: {row['error_start_val_pct']} → "
+                    f"{row['error_end_val_pct']} % at {row['file_bytes']} bytes"
+                )
+    return table
+
+
+def _read_candidates(path: Path, base: Mapping[str, Any]) -> dict[str, SoftWeightSharing]:
+    try:
+        listed = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        raise ConfigurationError(f"{path}: not valid YAML") from None
+    if not isinstance(listed, dict):
+        raise ConfigurationError(f"{path}: expected names, each with settings to try")
+    return {
+        name: validate_settings(SoftWeightSharing, _merged(base, changes or {}), f"{path}: {name}")
+        for name, changes in listed.items()
+    }
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes laid over a mapping, section by section; a hyper-prior is replaced as a whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        deep = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        replace = key in ("zero_precision", "precision")
+        merged[key] = _merged(merged[key], value) if deep and not replace else value
+    return merged
+
+
+def _trial(
+    experiment: Experiment,
+    settings: SoftWeightSharing,
+    name: str,
+    seed: int,
+    task: Task,
+    folder: Path,
+    checkpoints: Path,
+    progress: bool,
+) -> dict[str, str]:
+    start = folder.parent / "pretrained" / f"seed-{seed}"
+    if not (start / "metrics.json").exists():
+        with provenance.RunLock(start):
+            pretrain_on(experiment, seed, task, start, Path(checkpoints), progress)
+    before = task.error(load_pretrained(experiment, task, start))
+    with Stopwatch() as watch:
+        outcome = compress_on(
+            experiment, settings, seed, task, start, folder / name / f"seed-{seed}",
+            checkpoints, progress,
+        )  # fmt: skip
+    outcome.remove_checkpoints()
+    epochs = len(outcome.compressed.history.rows)
+    return {
+        "trial": name,
+        "seed": str(seed),
+        "settings": json.dumps(settings.model_dump(mode="json"), separators=(",", ":")),
+        "n_train": str(len(task.train[1])),
+        "epochs": str(epochs),
+        "error_start_val_pct": f"{before:.2f}",
+        "error_end_val_pct": f"{outcome.metrics['error_end_pct']:.2f}",
+        "file_bytes": str(len(outcome.data)),
+        "cr_file": f"{outcome.metrics['cr']['file']:.2f}",
+        "nonzero_pct": f"{outcome.metrics['nonzero_pct']:.3f}",
+        "seconds": f"{watch.seconds:.0f}",
+        "main": "0",
+        "note": "",
+    }
+
+
+def _mark_main(rows: list[dict[str, str]], allowed: float) -> list[dict[str, str]]:
+    """Flag the trial with the smallest mean file among those that rise by at most ``allowed``."""
+    seeds = {r["seed"] for r in rows}
+    means: dict[str, tuple[float, float]] = {}
+    for name in dict.fromkeys(r["trial"] for r in rows):
+        own = [r for r in rows if r["trial"] == name]
+        if {r["seed"] for r in own} == seeds:
+            rise = [float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own]
+            size = [float(r["file_bytes"]) for r in own]
+            means[name] = (float(np.mean(rise)), float(np.mean(size)))
+    fitting = {n: size for n, (rise, size) in means.items() if rise <= allowed + 1e-9}
+    best = min(fitting, key=fitting.__getitem__) if fitting else None
+    return [r | {"main": str(int(r["trial"] == best))} for r in rows]
+
+
+def _read_trials(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _write_trials(path: Path, rows: list[dict[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, TRIALS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
