@@ -50,7 +50,9 @@ class Pretraining(Settings):
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=1)] = 128
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Rate
+    warm_up: Fraction = Field(0.0, description="fraction of the steps over which the rate rises")
     weight_decay: Annotated[float, Field(ge=0, lt=1000)] = 0.0
     augmentation: Augmentation = Augmentation()
     bfloat16: bool = False
@@ -169,6 +171,11 @@ class Experiment(Settings):
     pretraining: Pretraining
     soft_weight_sharing: dict[Name, SoftWeightSharing] = Field(
         alias="soft-weight-sharing", description="operating points by name; 'main' is the table's"
+    )
+    hold_out: bool = Field(
+        False,
+        description="train on all but the validation images throughout: one start for trials and "
+        "table, where two would take too long",
     )
     allowed_rise_pct: Annotated[float, Field(ge=0, le=100)] = Field(
         0.05, description="points of validation error over the start that tuning allows"

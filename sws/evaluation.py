@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sws.network import InputSpec, QuantizedNetwork
-
-
-def prepare_images(images: np.ndarray, mean, std) -> Tensor:
-    """uint8 (N, H, W, C) to normalised float32 (N, C, H, W): x = (pixel / 255 − mean) / std."""
-    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).float().div_(255)
-    mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
-    std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
-    return x.sub_(mean).div_(std)
 
 
 @contextlib.contextmanager
@@ -31,17 +23,24 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def error_pct(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 1000) -> float:
+def error_pct(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    batch_size: int = 1000,
+    prepare: Callable[[Tensor], Tensor] | None = None,
+) -> float:
     """Top-1 error in per cent, evaluation mode, float32, whatever the training used.
 
     Parameters
     ----------
-    inputs : (N, C, H, W) normalised float32 on the model's device.
+    inputs : what the network takes, on its device; or what ``prepare`` makes that of.
     labels : (N,) int64.
+    prepare : applied to each batch, such as :class:`sws.augmentation.Preparation`.
     """
     with _evaluating(model):
         wrong = sum(
-            int((model(x).argmax(dim=1) != y).sum())
+            int((model(x if prepare is None else prepare(x)).argmax(dim=1) != y).sum())
             for x, y in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
         )
     return 100 * wrong / len(labels)

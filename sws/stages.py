@@ -109,7 +109,7 @@ def pretrain(
     set_up()
     folder = Path(results) / "pretrained" / experiment.pair / f"seed-{seed}"
     with provenance.RunLock(folder):
-        task = Task.load(experiment.dataset)
+        task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
         pretrain_on(experiment, seed, task, folder, Path(checkpoints), progress)
     return folder
 
@@ -120,8 +120,7 @@ def pretrain_on(
     """Train on a task from scratch; the network's files go to ``folder``, which is locked."""
     settings = experiment.pretraining
     origin = _provenance("pretrain", settings, task)
-    images = len(task.train[1])
-    identity = _identity(origin, seed, images=str(images), model=experiment.model)
+    identity = _identity(origin, seed, images=str(task.images), model=experiment.model)
     checkpoint = Checkpoint(checkpoints / _below(folder) / "pretrain.pt", identity)
     torch.manual_seed(seed)
     model = task.build(experiment.model)
@@ -130,6 +129,8 @@ def pretrain_on(
         settings.learning_rate,
         weight_decay=settings.weight_decay,
         bfloat16=settings.bfloat16,
+        warm_up=settings.warm_up,
+        optimizer=settings.optimizer,
     )
     with Stopwatch() as watch:
         history = fit(
@@ -146,7 +147,7 @@ def pretrain_on(
         "model": experiment.model,
         "dataset": experiment.dataset,
         "seed": seed,
-        "n_train": images,
+        "n_train": task.images,
         "error_start_pct": task.error(model),
         "seconds": {"pretrain": watch.seconds},
         "peak_memory_mb": _peak_memory_mb(),
@@ -226,7 +227,7 @@ def compress(
     start = results / "pretrained" / experiment.pair / f"seed-{seed}"
     folder = results / "runs" / experiment.pair / method / point / f"seed-{seed}"
     with provenance.RunLock(folder):
-        task = Task.load(experiment.dataset)
+        task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
         before = _start_metrics(start)
         outcome = compress_on(
             experiment, settings, seed, task, start, folder, checkpoints, progress
@@ -237,7 +238,7 @@ def compress(
             "method": method,
             "point": point,
             "seed": seed,
-            "n_train": len(task.train[1]),
+            "n_train": task.images,
             "tuning_trials": _count_trials(results, experiment, method),
             "error_start_pct": before["error_start_pct"],
             **outcome.metrics,
@@ -281,9 +282,8 @@ def compress_on(
     """Compress the network in ``start`` on a task; ``folder`` only names the checkpoints."""
     origin = _provenance("compress", settings, task)
     model = load_pretrained(experiment, task, start)
-    images = len(task.train[1])
     identity = _identity(
-        origin, seed, images=str(images), model=experiment.model, start=_digest(model)
+        origin, seed, images=str(task.images), model=experiment.model, start=_digest(model)
     )
     saved: dict[str, Checkpoint] = {}
 
@@ -298,7 +298,7 @@ def compress_on(
         compressed = soft_weight_sharing.compress(
             model,
             task.batches(retraining.batch_size, seed, retraining.augmentation),
-            images,
+            task.images,
             settings,
             seed=seed,
             checkpoint=checkpoint,

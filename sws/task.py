@@ -8,51 +8,80 @@ import torch
 from torch import Tensor, nn
 
 from sws import datasets, models
-from sws.augmentation import RandomShift
+from sws.augmentation import Preparation, RandomShift
 from sws.config import Augmentation
-from sws.evaluation import error_pct, prepare_images
+from sws.evaluation import error_pct
 from sws.training import TensorBatches
+
+Tensors = tuple[Tensor, Tensor]
+"""Images (N, H, W, C) uint8 and labels (N,) int64."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A data set on the device: what to train on, and what to measure on."""
+    """A data set on the device: what to train on, and what to measure on.
+
+    Attributes
+    ----------
+    train : images that training may see.
+    validation : training images held out of it; None if training sees all.
+    test : None where settings are chosen, so that nothing can read it.
+    """
 
     dataset: datasets.Dataset
     device: torch.device
-    train: tuple[Tensor, Tensor]
-    held_out: tuple[Tensor, Tensor]
+    train: Tensors
+    validation: Tensors | None
+    test: Tensors | None
 
     @classmethod
-    def load(cls, name: str, *, validation: bool = False) -> Task:
-        """Train on everything and measure on the test set, or neither touches the test set.
+    def load(cls, name: str, *, hold_out: bool = False, test: bool = True) -> Task:
+        """Put a data set on the device.
 
         Parameters
         ----------
-        validation : hold part of the training images out and measure on those instead.
+        hold_out : keep the data set's validation images out of training.
+        test : False where settings are chosen.
         """
         dataset = datasets.load(name)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        train, held_out = dataset.train, dataset.test
-        if validation:
-            count = datasets.spec(name).n_validation
-            train, held_out = datasets.split_validation(dataset.train, count)
 
-        def tensors(split: datasets.Split) -> tuple[Tensor, Tensor]:
-            images = prepare_images(split.images, dataset.mean, dataset.std)
-            return images.to(device), torch.from_numpy(split.labels.copy()).to(device)
+        def tensors(split: datasets.Split) -> Tensors:
+            # a copy, because PyTorch takes no read-only arrays
+            images, labels = (torch.from_numpy(a.copy()) for a in (split.images, split.labels))
+            return images.to(device), labels.to(device)
 
-        return cls(dataset, device, tensors(train), tensors(held_out))
+        train, validation = dataset.train, None
+        if hold_out:
+            train, kept = datasets.split_validation(train, datasets.spec(name).n_validation)
+            validation = tensors(kept)
+        return cls(
+            dataset, device, tensors(train), validation, tensors(dataset.test) if test else None
+        )
+
+    @property
+    def images(self) -> int:
+        """N, the number of images that training sees."""
+        return len(self.train[1])
 
     def batches(self, batch_size: int, seed: int, augmentation: Augmentation) -> TensorBatches:
-        transform = None
+        shift = None
         if augmentation.shift or augmentation.flip:
-            transform = RandomShift(augmentation.shift, augmentation.flip)
-        return TensorBatches(*self.train, batch_size, seed, transform)
+            shift = RandomShift(augmentation.shift, augmentation.flip)
+        preparation = Preparation(self.dataset.mean, self.dataset.std, shift)
+        return TensorBatches(*self.train, batch_size, seed, preparation)
 
     def error(self, model: nn.Module) -> float:
-        """Error in per cent on the held-out images."""
-        return error_pct(model, *self.held_out)
+        """Error in per cent on the test images, or on the validation images where they stand in."""
+        return self._error(model, self.test if self.test is not None else self.validation)
+
+    def validation_error(self, model: nn.Module) -> float | None:
+        """Error in per cent on the images held out of training, if there are any."""
+        return None if self.validation is None else self._error(model, self.validation)
+
+    def _error(self, model: nn.Module, tensors: Tensors) -> float:
+        preparation = Preparation(self.dataset.mean, self.dataset.std)
+        return error_pct(model, *tensors, prepare=preparation)
 
     def build(self, name: str) -> nn.Module:
         """The network on the device; convolutions in the layout that is fastest there."""

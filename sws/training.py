@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,9 +35,11 @@ class FitSettings:
     Attributes
     ----------
     epochs : passes over the data.
-    learning_rate : Adam's, at the start.
+    learning_rate : the highest.
     final_rate : fraction of it that is left at the end of a cosine decay; 1 keeps it constant.
-    weight_decay : decoupled (AdamW), on weights only.
+    warm_up : fraction of the steps over which the rate rises linearly, before it decays.
+    optimizer : ``adamw``, or ``sgd`` with Nesterov's momentum of 0.9.
+    weight_decay : on weights only; decoupled under AdamW, added to the gradient under SGD.
     bfloat16 : autocast of the forward and backward pass; parameters stay float32.
     """
 
@@ -46,10 +48,15 @@ class FitSettings:
     final_rate: float = 0.0
     weight_decay: float = 0.0
     bfloat16: bool = False
+    warm_up: float = 0.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step of all."""
-        cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
+        rising = self.warm_up * steps
+        if step < rising:
+            return self.learning_rate * (step + 1) / (rising + 1)
+        cosine = 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
 
 
@@ -124,10 +131,10 @@ class TensorBatches:
 
     Parameters
     ----------
-    inputs : (N, C, H, W) float32, normalised, or uint8 with a ``transform`` that makes it so.
+    inputs : (N, …) what the network takes, or what ``transform`` makes that of.
     labels : (N,) int64.
     batch_size : images a step; the last, smaller batch of an epoch is kept.
-    transform : applied to each batch with a generator of its own (augmentation).
+    transform : applied to each batch with the epoch's generator (augmentation).
     """
 
     inputs: Tensor
@@ -179,7 +186,7 @@ def fit(
     model.zero_grad(set_to_none=True)  # what an earlier training left must not reach the first step
     method.attach(model)
     groups = method.parameter_groups(model, settings)
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    optimizer = _optimizer(groups, settings)
     history, first = History(), 0
     torch.manual_seed(seed)
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
@@ -208,6 +215,13 @@ def fit(
                 }
             )
     return history
+
+
+def _optimizer(groups: list[dict[str, Any]], settings: FitSettings) -> torch.optim.Optimizer:
+    rate = settings.learning_rate
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, rate, fused=True)
 
 
 def _train_epoch(

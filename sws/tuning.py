@@ -57,7 +57,7 @@ def tune(
     base = experiment.point(method, "main").model_dump(mode="json")
     trials = _read_candidates(candidates, base)
     with provenance.RunLock(folder):
-        task = Task.load(experiment.dataset, validation=True)
+        task = Task.load(experiment.dataset, hold_out=True, test=False)
         rows = _read_trials(table)
         for name, settings in trials.items():
             for seed in seeds:
@@ -122,7 +122,7 @@ def _trial(
         "trial": name,
         "seed": str(seed),
         "settings": json.dumps(settings.model_dump(mode="json"), separators=(",", ":")),
-        "n_train": str(len(task.train[1])),
+        "n_train": str(task.images),
         "epochs": str(epochs),
         "error_start_val_pct": f"{before:.2f}",
         "error_end_val_pct": f"{outcome.metrics['error_end_pct']:.2f}",

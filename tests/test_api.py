@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import sws
 from sws import datasets
-from sws.evaluation import error_pct, prepare_images
+from sws.augmentation import Preparation
+from sws.evaluation import error_pct
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -30,7 +31,7 @@ class MyNetwork(nn.Module):
 @pytest.fixture(scope="module")
 def trained():
     data = datasets.load("mnist-smoke")
-    x = prepare_images(data.train.images, data.mean, data.std)
+    x = Preparation(data.mean, data.std)(torch.from_numpy(data.train.images.copy()))
     y = torch.from_numpy(data.train.labels.copy())
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(x, y), batch_size=50, shuffle=True)
@@ -41,7 +42,7 @@ def trained():
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(inputs), labels).backward()
             optimizer.step()
-    test = prepare_images(data.test.images, data.mean, data.std)
+    test = Preparation(data.mean, data.std)(torch.from_numpy(data.test.images.copy()))
     return model, loader, test, torch.from_numpy(data.test.labels.copy())
 
 

@@ -1,6 +1,7 @@
 """The training loop: what it minimises, whom it calls when, and what stops it."""
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from sws.augmentation import RandomShift
+from sws.augmentation import Preparation, RandomShift
 from sws.checkpoints import Checkpoint
 from sws.config import Precision, Prior, Quantization, Retraining, SoftWeightSharing
 from sws.methods import soft_weight_sharing
@@ -244,7 +245,10 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     """Every epoch of every stage is interrupted once; nothing of the result may show it."""
     prior = SETTINGS.prior.model_copy(update=changes)
     settings = SETTINGS.model_copy(update={"prior": prior})
-    data = TensorBatches(*images(), 32, 0, RandomShift(1, flip=True))
+    x, y = images()
+    bytes_ = (50 * x).clamp(0, 255).byte().permute(0, 2, 3, 1)
+    preparation = Preparation((0.2,), (0.4,), RandomShift(1, flip=True))
+    data = TensorBatches(bytes_, y, 32, 0, preparation)
 
     def run(seen, checkpoint):
         return soft_weight_sharing.compress(
@@ -308,52 +312,90 @@ def test_a_hyper_prior_given_by_pseudo_count_and_deviation():
 # --- augmentation ---------------------------------------------------------------------------------
 
 
-def shifts(image, pixels, fill=0.0):
+def shifts(image, pixels):
     """All (2n + 1)² shifts of an image, by a plain loop over pixels."""
-    _, height, width = image.shape
+    height, width, _ = image.shape
     found = {}
     for down in range(-pixels, pixels + 1):
         for right in range(-pixels, pixels + 1):
-            moved = torch.full_like(image, fill)
+            moved = torch.zeros_like(image)
             for i in range(height):
                 for j in range(width):
                     if 0 <= i - down < height and 0 <= j - right < width:
-                        moved[:, i, j] = image[:, i - down, j - right]
+                        moved[i, j] = image[i - down, j - right]
             found[down, right] = moved
     return found
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_every_image_is_shifted_by_a_few_pixels(flip):
-    image = torch.arange(1.0, 41).view(2, 4, 5)
-    done = RandomShift(1, flip)(image.expand(300, 2, 4, 5), torch.Generator().manual_seed(0))
-    assert done.shape == (300, 2, 4, 5)
+    image = torch.arange(1, 41, dtype=torch.uint8).view(4, 5, 2)
+    done = RandomShift(1, flip)(image.expand(300, 4, 5, 2), torch.Generator().manual_seed(0))
+    assert done.shape == (300, 4, 5, 2)
+    assert done.dtype == torch.uint8
     allowed = list(shifts(image, 1).values())
     if flip:
-        allowed += list(shifts(image.flip(2), 1).values())
+        allowed += list(shifts(image.flip(1), 1).values())
     counts = [sum(torch.equal(d, a) for d in done) for a in allowed]
     assert sum(counts) == 300
     assert min(counts) > 0
 
 
-def test_what_moves_in_is_the_fill():
-    image = torch.ones(200, 1, 3, 3)
-    done = RandomShift(2, fill=-5.0)(image, torch.Generator().manual_seed(0))
-    assert set(done.unique().tolist()) == {-5.0, 1.0}
-
-
 def test_a_flip_alone_happens_half_of_the_time():
-    image = torch.arange(6.0).view(1, 2, 3).expand(1000, 1, 2, 3)
+    image = torch.arange(6.0).view(2, 3, 1).expand(1000, 2, 3, 1)
     done = RandomShift(0, flip=True)(image, torch.Generator().manual_seed(0))
-    flipped = sum(torch.equal(d, image[0].flip(2)) for d in done)
+    flipped = sum(torch.equal(d, image[0].flip(1)) for d in done)
     assert 400 < flipped < 600
     assert flipped + sum(torch.equal(d, image[0]) for d in done) == 1000
 
 
+def test_preparation_normalises_each_channel_after_the_shift():
+    """x = (pixel / 255 − mean) / std; what moved in is a black pixel, not a zero."""
+    image = torch.tensor([255, 51], dtype=torch.uint8).expand(200, 3, 3, 2)
+    prepare = Preparation((0.5, 0.1), (0.25, 0.2), RandomShift(2))
+    done = prepare(image, torch.Generator().manual_seed(0))
+    assert done.shape == (200, 2, 3, 3)
+    assert done.dtype == torch.float32
+    torch.testing.assert_close(done[:, 0].unique(), torch.tensor([-2.0, 2.0]))
+    torch.testing.assert_close(done[:, 1].unique(), torch.tensor([-0.5, 0.5]))
+
+
 def test_augmentation_is_decided_by_the_generator():
-    images = torch.randn(50, 1, 6, 6)
+    images = torch.randn(50, 6, 6, 1)
     done = [
         RandomShift(2, flip=True)(images, torch.Generator().manual_seed(seed)) for seed in (7, 7, 8)
     ]
     assert torch.equal(done[0], done[1])
     assert not torch.equal(done[0], done[2])
+
+
+# --- the schedule ---------------------------------------------------------------------------------
+
+
+def test_the_rate_rises_and_then_decays():
+    settings = FitSettings(10, 0.4, warm_up=0.2)
+    rates = [settings.rate(step, 100) for step in range(101)]
+    assert rates[:20] == pytest.approx([0.4 * (k + 1) / 21 for k in range(20)])
+    assert rates[20] == pytest.approx(0.4)
+    assert rates[60] == pytest.approx(0.2)
+    assert rates[100] == pytest.approx(0)
+    assert all(a > b for a, b in itertools.pairwise(rates[20:]))
+
+
+def test_sgd_takes_nesterov_steps():
+    """Two steps on a constant gradient: v ← 0.9·v + g, w ← w − η·(g + 0.9·v)."""
+    model = nn.Linear(2, 2, bias=False)
+    start = model.weight.detach().clone()
+
+    class Constant(Method):
+        def after_backward(self):
+            model.weight.grad = torch.ones(2, 2)
+
+    x, y = torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)
+    settings = FitSettings(1, 0.1, final_rate=1.0, optimizer="sgd")
+    fit(model, TensorBatches(x, y, 2, 0), Constant(), settings)
+    velocity, expected = torch.zeros(2, 2), start.clone()
+    for _ in range(2):
+        velocity = 0.9 * velocity + 1
+        expected -= 0.1 * (1 + 0.9 * velocity)
+    torch.testing.assert_close(model.weight.detach(), expected)
