@@ -27,17 +27,26 @@ try:
 except ImportError:  # pragma: no cover - numba is a declared dependency; this is the slow way home
     numba = None
 
+LEVEL_BITS = np.int32(4)  # a Python int would make the kernel compute in 64 bits
+LEVEL_MASK = np.int32(15)
+
 PARALLEL_FROM = 1 << 20  # weights; below that, starting threads costs more than it saves
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What the kernel reads: the grid, the score's coefficients and the components themselves."""
+    """What the kernel reads: the grid, the score's coefficients and the components themselves.
+
+    Attributes
+    ----------
+    places : (C,) int32, of each cell: position of its first element · 2^4 + its level ℓ. One
+        number, because fetching from a table is what a weight's look-up takes its time for.
+    coefficients : (3, E) float32, the score on each element.
+    """
 
     lower: float
     width: float
-    counts: np.ndarray
-    starts: np.ndarray
+    places: np.ndarray
     coefficients: np.ndarray
     means: np.ndarray
     precisions: np.ndarray
@@ -51,8 +60,7 @@ class Tables:
         return cls(
             grid.lower,
             grid.width,
-            grid.counts.astype(np.float32),
-            grid.starts.astype(np.int32),
+            (grid.starts << LEVEL_BITS | np.log2(grid.counts).astype(int)).astype(np.int32),
             np.ascontiguousarray(grid.coefficients(scores), dtype=np.float32),
             components.means,
             components.precisions,
@@ -103,16 +111,16 @@ def accumulate(
 def _portable(tables, weights, target, factor, moments, outside) -> None:
     """The same pass in PyTorch operations, for any device and dtype."""
     device = weights.device
-    counts = torch.as_tensor(tables.counts, device=device)
-    starts = torch.as_tensor(tables.starts, device=device, dtype=torch.int64)
-    cells = len(tables.counts)
+    places = torch.as_tensor(tables.places, device=device, dtype=torch.int64)
+    cells = len(places)
     position = (weights - tables.lower) * (1 / tables.width)
     inside = (position >= 0) & (position < cells)
     position = torch.where(inside, position, torch.zeros_like(position))
     cell = position.long()
-    fraction = (position - cell) * counts[cell]
+    place = places[cell]
+    fraction = (position - cell) * (1 << (place & LEVEL_MASK))
     within = fraction.long()
-    element = starts[cell] + within
+    element = (place >> LEVEL_BITS) + within
     u = fraction - within
     if target is not None:
         a, b, c = torch.as_tensor(tables.coefficients, device=device)
@@ -149,7 +157,7 @@ def _compiled(tables, weights, target, factor, moments, outside) -> None:
     values = weights.numpy()
     lower = np.float32(tables.lower)
     inverse = np.float32(1 / tables.width)
-    where = (lower, inverse, tables.counts, tables.starts)
+    where = (lower, inverse, tables.places)
     threads = 1 if values.size < PARALLEL_FROM else torch.get_num_threads()
     threads = min(threads, numba.config.NUMBA_NUM_THREADS)
     numba.set_num_threads(threads)
@@ -165,7 +173,7 @@ def _compiled(tables, weights, target, factor, moments, outside) -> None:
             moments += partial.sum(axis=0)
     if far:
         position = (values - lower) * inverse
-        index = np.flatnonzero(~((position >= 0) & (position < len(tables.counts))))
+        index = np.flatnonzero(~((position >= 0) & (position < len(tables.places))))
         scores = np.empty(index.size)
         _exact_outside(values[index].astype(np.float64), tables, scores, outside)
         if target is not None:
@@ -179,35 +187,37 @@ if numba is not None:
     # prange even on one thread: it tells the compiler that the arrays do not overlap, without which
     # the loop is not vectorised; unsigned positions spare it the test for negative indexes
     @numba.njit(cache=True, parallel=True, fastmath=_FLAGS, nogil=True)
-    def _add_scores(w, g, factor, lower, inverse, counts, starts, a, b, c):
+    def _add_scores(w, g, factor, lower, inverse, places, a, b, c):
         outside = 0
-        top = np.float32(counts.size)
+        top = np.float32(places.size)
         for i in numba.prange(w.size):
             t = (w[i] - lower) * inverse
             inside = (t >= np.float32(0)) & (t < top)
             t = t if inside else np.float32(0)
             cell = np.int32(t)
-            s = (t - np.float32(cell)) * counts[np.uint32(cell)]
+            place = places[np.uint32(cell)]
+            s = (t - np.float32(cell)) * np.float32(np.int32(1) << (place & LEVEL_MASK))
             within = np.int32(s)
             u = s - np.float32(within)
-            e = np.uint32(starts[np.uint32(cell)] + within)
+            e = np.uint32((place >> LEVEL_BITS) + within)
             score = a[e] + u * (b[e] + u * c[e])
             g[i] += factor * (score if inside else np.float32(0))
             outside += 0 if inside else 1
         return outside
 
     @numba.njit(cache=True, fastmath=_FLAGS, nogil=True)
-    def _moments_slice(w, moments, lower, inverse, counts, starts):
+    def _moments_slice(w, moments, lower, inverse, places):
         outside = 0
-        top = np.float32(counts.size)
+        top = np.float32(places.size)
         for i in range(w.size):
             t = (w[i] - lower) * inverse
             if (t >= np.float32(0)) & (t < top):
                 cell = np.int32(t)
-                s = (t - np.float32(cell)) * counts[cell]
+                place = places[cell]
+                s = (t - np.float32(cell)) * np.float32(np.int32(1) << (place & LEVEL_MASK))
                 within = np.int32(s)
                 u = np.float64(s - np.float32(within))
-                e = starts[cell] + within
+                e = (place >> LEVEL_BITS) + within
                 moments[e, 0] += 1.0
                 moments[e, 1] += u
                 moments[e, 2] += u * u
@@ -216,9 +226,9 @@ if numba is not None:
         return outside
 
     @numba.njit(cache=True, parallel=True, nogil=True)
-    def _add_moments(w, moments, slices, lower, inverse, counts, starts):
+    def _add_moments(w, moments, slices, lower, inverse, places):
         outside = np.zeros(len(slices), np.int64)
         for k in numba.prange(len(slices)):
             begin, end = slices[k]
-            outside[k] = _moments_slice(w[begin:end], moments[k], lower, inverse, counts, starts)
+            outside[k] = _moments_slice(w[begin:end], moments[k], lower, inverse, places)
         return outside.sum()
