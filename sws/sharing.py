@@ -183,6 +183,7 @@ def build_network(
     codebook: np.ndarray,
     *,
     bias_bits: int = 10,
+    per_tensor: bool = False,
     architecture: Architecture | None = None,
     input_spec: InputSpec | None = None,
 ) -> QuantizedNetwork:
@@ -193,13 +194,39 @@ def build_network(
     indexes : by tensor name, in the shape of the weight.
     codebook : (K,) float; kept as float16, entries that nothing uses are dropped.
     bias_bits : bits of the mantissa that the other parameters, as float16, keep.
+    per_tensor : give every tensor a codebook of its own, of the entries that it uses.
 
     Raises
     ------
     OverflowError
         If a value does not fit into float16.
     """
-    used = np.unique(np.concatenate([[0], *(i.reshape(-1).numpy() for i in indexes.values())]))
+    groups = [[name] for name in indexes] if per_tensor else [list(indexes)]
+    books, place = [], {}
+    for number, names in enumerate(groups):
+        flat = [indexes[name].reshape(-1).numpy() for name in names]
+        values, renumber = _stored_entries(codebook, np.unique(np.concatenate([[0], *flat])))
+        books.append(values)
+        place |= dict.fromkeys(names, (number, renumber))
+    trainable = {n for n, _ in model.named_parameters()}
+    tensors: list[QuantizedTensor | RawTensor] = []
+    for name, value in model.state_dict().items():
+        if name in indexes:
+            kind = "fc" if value.ndim == 2 else "conv"
+            number, renumber = place[name]
+            dtype = np.min_scalar_type(max(1, len(books[number]) - 1))
+            index = renumber[indexes[name].numpy()].astype(dtype)
+            tensors.append(QuantizedTensor(name, kind, number, index))
+        elif value.is_floating_point():
+            raw = _float16(value.cpu().numpy(), name, bias_bits)
+            tensors.append(RawTensor(name, raw, name in trainable))
+        elif not name.endswith("num_batches_tracked"):
+            tensors.append(RawTensor(name, value.cpu().numpy(), name in trainable))
+    return QuantizedNetwork(tuple(tensors), tuple(books), architecture, input_spec)
+
+
+def _stored_entries(codebook: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The float16 codebook of the entries in use, 0 first, and where each entry went in it."""
     book = _float16(codebook[used], "codebook", 10)
     # values that float16 cannot tell apart become one entry; 0 keeps the first place
     values, inverse = np.unique(book, return_inverse=True)
@@ -208,21 +235,7 @@ def build_network(
     place[order] = np.arange(len(values))
     renumber = np.zeros(len(codebook), dtype=np.int64)
     renumber[used] = place[inverse]
-    dtype = np.min_scalar_type(max(1, len(values) - 1))
-    trainable = {n for n, _ in model.named_parameters()}
-    tensors: list[QuantizedTensor | RawTensor] = []
-    for name, value in model.state_dict().items():
-        if name in indexes:
-            kind = "fc" if value.ndim == 2 else "conv"
-            index = renumber[indexes[name].numpy()].astype(dtype)
-            tensors.append(QuantizedTensor(name, kind, 0, index))
-        elif value.is_floating_point():
-            raw = _float16(value.cpu().numpy(), name, bias_bits)
-            tensors.append(RawTensor(name, raw, name in trainable))
-        elif not name.endswith("num_batches_tracked"):
-            tensors.append(RawTensor(name, value.cpu().numpy(), name in trainable))
-    shared = values[order] + np.float16(0)  # −0 would not be entry 0's 0.0
-    return QuantizedNetwork(tuple(tensors), (shared,), architecture, input_spec)
+    return values[order] + np.float16(0), renumber  # −0 would not be entry 0's 0.0
 
 
 def _float16(values: np.ndarray, name: str, bits: int) -> np.ndarray:

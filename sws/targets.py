@@ -164,7 +164,9 @@ class Plan:
         found = {
             "settings": section.fingerprint(),
             "data": datasets.digest(experiment.dataset),
-            "code": provenance.code_hash(*provenance.STAGE_MODULES[stage]),
+            "code": provenance.code_hash(
+                *provenance.stage_modules(stage, None if pretraining else method)
+            ),
         }
         return {name: value[:16] for name, value in found.items()}
 

@@ -107,9 +107,10 @@ class Method:
 
 @dataclass
 class History:
-    """One row an epoch."""
+    """One row an epoch, and the wall clock of them all, whichever process ran them."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
 
     def write(self, path: Path, columns: Sequence[str]) -> None:
         """As CSV, nine significant digits, an empty field for what a row does not have."""
@@ -188,12 +189,15 @@ def fit(
     groups = method.parameter_groups(model, settings)
     optimizer = _optimizer(groups, settings)
     history, first = History(), 0
+    started = time.perf_counter()
     torch.manual_seed(seed)
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         method.load_state_dict(saved["method"])
         history.rows, first = saved["history"], saved["epoch"]
+        history.seconds = saved["seconds"]
+        started -= history.seconds
         torch.set_rng_state(saved["random"])
     for epoch in range(first, settings.epochs):
         method.begin_epoch(epoch, settings.epochs)
@@ -203,6 +207,7 @@ def fit(
         row["error_val_pct"] = validate(model) if validate is not None else None
         method.end_epoch(epoch, settings.epochs)
         history.rows.append(row | method.record())
+        history.seconds = time.perf_counter() - started
         if checkpoint is not None:
             checkpoint.save(
                 {
@@ -211,6 +216,7 @@ def fit(
                     "method": method.state_dict(),
                     "history": history.rows,
                     "epoch": epoch + 1,
+                    "seconds": history.seconds,
                     "random": torch.get_rng_state(),
                 }
             )
