@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sws.checkpoints import Checkpoint
 from sws.network import Architecture, InputSpec, QuantizedNetwork
 from sws.parameters import compressible
-from sws.sections import Refinement
+from sws.sections import Refinement, Training
 from sws.sharing import SharedWeights, build_network
 from sws.training import Batches, FitSettings, History, Method, fit
 
@@ -61,7 +61,6 @@ class Process:
     checkpoint : gives the checkpoint of a stage (``retrain``, ``share``, ``refine``).
     measure : error in per cent, called after retraining and after assignment; for reporting only.
     validate : error in per cent on held-out data, after every epoch.
-    bfloat16 : of all training.
     """
 
     model: nn.Module
@@ -73,7 +72,7 @@ class Process:
     architecture: Architecture | None = None
     input_spec: InputSpec | None = None
     progress: bool = False
-    bfloat16: bool = False
+    bfloat16: bool = field(default=False, init=False)
     histories: list[tuple[str, History]] = field(default_factory=list, init=False)
     errors: dict[str, float] = field(default_factory=dict, init=False)
 
@@ -98,6 +97,24 @@ class Process:
         self._resumed += history.seconds - (time.perf_counter() - began)
         self.histories.append((stage, history))
         return history
+
+    def retrain(self, method: Method, settings: Training, **more: Any) -> None:
+        """The stage that makes methods different, and the error after it.
+
+        Parameters
+        ----------
+        more : further fields of :class:`sws.training.FitSettings`.
+        """
+        self.bfloat16 = settings.bfloat16
+        fitting = FitSettings(
+            settings.epochs,
+            settings.learning_rate,
+            settings.final_rate,
+            bfloat16=settings.bfloat16,
+            **more,
+        )
+        self.train("retrain", method, fitting)
+        self.report("retrained")
 
     def report(self, name: str) -> None:
         """Measure the error as the model is now, if anything measures."""

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from sws.compression import Compressed, Process, flat_weights, unflatten
-from sws.likelihood import Estimator, Exact, Statistics, Subsampled, Tabulated
+from sws.likelihood import Components, Estimator, Exact, Statistics, Subsampled, Tabulated
 from sws.mixture import BetaPrior, GammaPrior, Mixture, MixtureDescent, initial_components
 from sws.parameters import compressible, memory_order
 from sws.quantization import quantize
 from sws.sections import Precision, Prior, Retraining
 from sws.sections import SoftWeightSharing as Settings
 from sws.trace import Trace
-from sws.training import Batches, DivergedError, FitSettings, Method
+from sws.training import Batches, DivergedError, Method
 
 
 class SoftWeightSharing(Method):
@@ -48,12 +48,7 @@ class SoftWeightSharing(Method):
 
     def attach(self, model: nn.Module) -> None:
         self.weights = list(compressible(model).values())
-        components = initial_components(
-            [w.detach() for w in self.weights],
-            self.prior.components,
-            self.prior.zero_proportion.value,
-            self.prior.deviation,
-        )
+        components = self.initial([w.detach() for w in self.weights])
         self.mixture = Mixture(components, zero_proportion=self._beta_prior())
         self.estimator = build_estimator(self.prior, self.seed)
         self.descent = None
@@ -61,6 +56,15 @@ class SoftWeightSharing(Method):
             self.descent = MixtureDescent(self.mixture, self.prior.rates)
         self.trace = Trace(self.weights)
         self.trace.record(0, self.mixture.components, self.weights)
+
+    def initial(self, weights: Sequence[Tensor]) -> Components:
+        """The mixture before the first step."""
+        return initial_components(
+            weights,
+            self.prior.components,
+            self.prior.zero_proportion.value,
+            self.prior.deviation,
+        )
 
     @property
     def count(self) -> int:
@@ -93,11 +97,11 @@ class SoftWeightSharing(Method):
             statistics=update,
         )
         if update:
-            self._follow(statistics)
+            self.follow(statistics)
         self.step += 1
         self.seconds += time.perf_counter() - began
 
-    def _follow(self, statistics: Statistics) -> None:
+    def follow(self, statistics: Statistics) -> None:
         """Move the mixture towards the weights."""
         self._statistics = statistics
         if self.descent is not None:
@@ -165,16 +169,9 @@ def compress(
     surroundings : further fields of :class:`sws.compression.Process`.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, bfloat16=retraining.bfloat16, **surroundings)
+    process = Process(model, batches, **surroundings)
     prior = SoftWeightSharing(settings.prior, retraining, images, process.seed)
-    fitting = FitSettings(
-        retraining.epochs,
-        retraining.learning_rate,
-        retraining.final_rate,
-        bfloat16=retraining.bfloat16,
-    )
-    process.train("retrain", prior, fitting)
-    process.report("retrained")
+    process.retrain(prior, retraining)
     weights = compressible(model)
     codebook, nats, index = quantize(flat_weights(weights), prior.mixture.components, quantization)
     indexes = unflatten(index, weights)
