@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sws import batch_norm
 from sws.checkpoints import Checkpoint
 from sws.network import Architecture, InputSpec, QuantizedNetwork
 from sws.parameters import compressible
@@ -61,6 +62,9 @@ class Process:
     checkpoint : gives the checkpoint of a stage (``retrain``, ``share``, ``refine``).
     measure : error in per cent, called after retraining and after assignment; for reporting only.
     validate : error in per cent on held-out data, after every epoch.
+    unit : what priors and codebooks measure weights in: ``tensor`` is each tensor's root mean
+        square at the start, so that one codebook serves layers of all sizes.
+    scales : by name, the units of weights that are not measured as they are.
     """
 
     model: nn.Module
@@ -72,20 +76,47 @@ class Process:
     architecture: Architecture | None = None
     input_spec: InputSpec | None = None
     progress: bool = False
+    unit: Literal["weight", "tensor"] = "weight"
+    scales: dict[str, float] = field(default_factory=dict, init=False)
     bfloat16: bool = field(default=False, init=False)
+    weight_rate: float = field(default=1.0, init=False)
     histories: list[tuple[str, History]] = field(default_factory=list, init=False)
     errors: dict[str, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._started = time.perf_counter()
         self._resumed = 0.0
+        if self.unit == "tensor":
+            for name, weight in compressible(self.model).items():
+                size = np.float32(weight.detach().double().square().mean().sqrt())
+                self.scales[name] = float(size) if size > 0 else 1.0
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights in their units, by name: copies, contiguous."""
+        named = compressible(self.model)
+        return {n: (w.detach() / self.scales.get(n, 1.0)).contiguous() for n, w in named.items()}
+
+    def scale_free(self) -> tuple[str, ...]:
+        """Names of the weights whose scale means nothing, if it is taken from them as a unit."""
+        if self.unit == "weight" or not batch_norm.norms(self.model):
+            return ()
+        inputs, _ = next(iter(self.batches(0)))
+        return batch_norm.scale_free(self.model, compressible(self.model), inputs[:32])
+
+    def reestimate(self) -> None:
+        """Running statistics of the weights as they are now."""
+        if batch_norm.norms(self.model):
+            batch_norm.reestimate(self.model, self._later()(0))
+
+    def _later(self) -> Continued:
+        return Continued(self.batches, sum(len(h.rows) for _, h in self.histories))
 
     def train(self, stage: str, method: Method, fitting: FitSettings) -> History:
         """One stage of training, whose epochs count on from the stages before."""
         began = time.perf_counter()
         history = fit(
             self.model,
-            Continued(self.batches, sum(len(h.rows) for _, h in self.histories)),
+            self._later(),
             method,
             fitting,
             seed=self.seed,
@@ -105,7 +136,7 @@ class Process:
         ----------
         more : further fields of :class:`sws.training.FitSettings`.
         """
-        self.bfloat16 = settings.bfloat16
+        self.bfloat16, self.weight_rate = settings.bfloat16, settings.weight_rate
         fitting = FitSettings(
             settings.epochs,
             settings.learning_rate,
@@ -123,11 +154,21 @@ class Process:
 
     def assign(self, indexes: Mapping[str, Tensor], codebook: np.ndarray) -> list[Tensor]:
         """Measure what snapping costs; returns the weights from before, which also come back."""
-        weights = compressible(self.model)
-        before = [w.detach().clone().contiguous() for w in weights.values()]
+        before = list(self.weights().values())
         if self.measure is not None:
-            self.errors["assigned"] = measure_snapped(self.model, self.measure, indexes, codebook)
+            kept = {name: v.detach().clone() for name, v in self.model.state_dict().items()}
+            self._snap(indexes, codebook)
+            self.reestimate()
+            self.report("assigned")
+            self.model.load_state_dict(kept)
         return before
+
+    @torch.no_grad()
+    def _snap(self, indexes: Mapping[str, Tensor], codebook: np.ndarray) -> None:
+        parameters = dict(self.model.named_parameters())
+        values = torch.as_tensor(codebook, dtype=torch.float32)
+        for name, index in indexes.items():
+            parameters[name].copy_(values[index] * self.scales.get(name, 1.0))
 
     def share(
         self,
@@ -143,10 +184,15 @@ class Process:
         rate = settings.refinement_rate if frozen else settings.sharing_rate
         sharing = SharedWeights(
             indexes, codebook, nats, settings.distortion,
-            frozen=frozen, codebook_rate=settings.codebook_rate,
+            frozen=frozen, codebook_rate=settings.codebook_rate, scales=self.scales,
+            weight_rate=self.weight_rate,
         )  # fmt: skip
         self.train(stage, sharing, FitSettings(epochs, rate, bfloat16=self.bfloat16))
-        return sharing.indexes(), sharing.codebook.detach().numpy(), sharing.nats.numpy()
+        return (
+            sharing.indexes(),
+            sharing.codebook.detach().cpu().numpy(),
+            sharing.nats.cpu().numpy(),
+        )
 
     def refine(
         self,
@@ -170,8 +216,10 @@ class Process:
         per_tensor: bool = False,
     ) -> QuantizedNetwork:
         """The network on disk, with everything that the file needs beside the indexes."""
+        self.reestimate()
         return build_network(
-            self.model, indexes, codebook, bias_bits=bias_bits, per_tensor=per_tensor,
+            self.model, indexes, codebook, scales=self.scales, bias_bits=bias_bits,
+            per_tensor=per_tensor,
             architecture=self.architecture, input_spec=self.input_spec,
         )  # fmt: skip
 
@@ -190,25 +238,6 @@ class Process:
         seconds = {"retrain": retraining, "quantize": total - retraining}
         entries = sum(len(codebook) - 1 for codebook in network.codebooks) + 1
         return Compressed(network, self.history, trace, self.errors, entries, seconds, measures)
-
-
-@torch.no_grad()
-def measure_snapped(
-    model: nn.Module,
-    measure: Callable[[nn.Module], float],
-    indexes: Mapping[str, Tensor],
-    codebook: np.ndarray,
-) -> float:
-    """Error with every weight at its codebook value; the weights come back unchanged."""
-    values = torch.as_tensor(codebook, dtype=torch.float32)
-    kept = {name: p.detach().clone() for name, p in model.named_parameters() if name in indexes}
-    parameters = dict(model.named_parameters())
-    for name, index in indexes.items():
-        parameters[name].copy_(values[index])
-    error = measure(model)
-    for name, value in kept.items():
-        parameters[name].copy_(value)
-    return error
 
 
 def flat_weights(weights: Mapping[str, Tensor]) -> np.ndarray:

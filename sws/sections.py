@@ -105,6 +105,9 @@ class Training(Settings):
     epochs: Epochs
     batch_size: Annotated[int, Field(ge=1)] = 128
     learning_rate: Rate = 1e-3
+    weight_rate: Positive = Field(
+        1.0, description="the weights' rate as a multiple, in the unit that they are measured in"
+    )
     final_rate: Fraction = Field(0.0, description="what is left of the rate after cosine decay")
     augmentation: Augmentation = Augmentation()
     bfloat16: bool = False
@@ -156,6 +159,12 @@ class Clustering(Refinement):
 
 class Point(Settings):
     """One operating point of a method. What is not about compressing is asked of it here."""
+
+    unit: Literal["weight", "tensor"] = Field(
+        "weight",
+        description="what priors and codebooks measure weights in: as they are, or by each "
+        "tensor's root mean square at the start",
+    )
 
     @property
     def batch_size(self) -> int:

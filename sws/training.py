@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,11 +20,17 @@ from tqdm import tqdm
 
 from sws.checkpoints import Checkpoint
 
+CHECK_EVERY = 20  # steps between looks at the loss, which a GPU has to be waited for
+
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
 class DivergedError(RuntimeError):
     """Training met a value it cannot go on from; the message names step, quantity and remedy."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """A step did not fit into memory; the message names the epoch and what would help."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,8 @@ def fit(
     ------
     DivergedError
         If the loss is not finite; the last checkpoint is left as it is.
+    OutOfMemoryError
+        If a step does not fit into memory; the same holds.
     """
     model.zero_grad(set_to_none=True)  # what an earlier training left must not reach the first step
     method.attach(model)
@@ -201,9 +208,17 @@ def fit(
         torch.set_rng_state(saved["random"])
     for epoch in range(first, settings.epochs):
         method.begin_epoch(epoch, settings.epochs)
-        row = _train_epoch(
-            model, batches, method, settings, optimizer, epoch, description, progress
-        )
+        try:
+            row = _train_epoch(
+                model, batches, method, settings, optimizer, epoch, description, progress
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                f"epoch {epoch + 1}: out of memory ({str(error).splitlines()[0][:120]}); lower "
+                "batch_size, or set bfloat16, or run fewer jobs at a time"
+            ) from error
         row["error_val_pct"] = validate(model) if validate is not None else None
         method.end_epoch(epoch, settings.epochs)
         history.rows.append(row | method.record())
@@ -264,16 +279,14 @@ def _train_epoch(
             wrong = (logits.argmax(dim=1) != y).sum()
             total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
         seen += len(y)
+        if (number + 1) % CHECK_EVERY == 0:
+            _check_finite(total, epoch, number, settings)
     if not seen:
         raise ValueError(
             f"epoch {epoch + 1} yielded no batch; batches(epoch) must give new ones every time"
         )
+    _check_finite(total, epoch, number, settings)
     cross_entropy, wrong = (total / seen).tolist()
-    if not np.isfinite(cross_entropy):
-        raise DivergedError(
-            f"epoch {epoch + 1}: the cross-entropy is {cross_entropy}; lower the learning rate "
-            f"(now {settings.learning_rate:g}) or τ"
-        )
     return {
         "epoch": epoch + 1,
         "learning_rate": rate,
@@ -281,6 +294,20 @@ def _train_epoch(
         "cross_entropy": cross_entropy,
         "error_train_pct": 100 * wrong,
     }
+
+
+def _check_finite(total: Tensor, epoch: int, number: int, settings: FitSettings) -> None:
+    if not torch.isfinite(total[0]):
+        raise DivergedError(
+            f"epoch {epoch + 1}, step {number + 1}: the cross-entropy is not finite; lower the "
+            f"learning rate (now {settings.learning_rate:g}) or τ"
+        )
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether an allocation failed; on a CPU the framework has no exception of its own for that."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def _steps(batches: Batches) -> int | None:

@@ -121,7 +121,8 @@ def test_a_run_follows_the_code_of_its_own_method_only():
 def test_the_hash_needs_no_deep_learning_framework():
     code = (
         "import sys; from sws import provenance as p; "
-        "[p.code_hash(*m) for m in map(p.stage_modules, p.STAGE_MODULES)]; print('torch' in sys.modules)"
+        "[p.code_hash(*m) for m in map(p.stage_modules, p.STAGE_MODULES)]; "
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr

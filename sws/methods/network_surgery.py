@@ -132,12 +132,12 @@ def compress(
     batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, **surroundings)
-    trace = Trace.of_start(compressible(model).values())
+    process = Process(model, batches, unit=settings.unit, **surroundings)
+    trace = Trace.of_start(process.weights().values())
     steps = retraining.epochs * -(-images // retraining.batch_size)
     surgery = SplicedWeights(retraining, steps, process.seed)
     process.retrain(surgery, retraining, optimizer=retraining.optimizer)
-    weights = compressible(model)
+    weights = process.weights()
     codebook, index = cluster_nonzeros(flat_weights(weights), quantization.clusters)
     indexes: dict[str, Tensor] = unflatten(index, weights)
     before = process.assign(indexes, codebook)

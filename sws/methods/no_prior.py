@@ -154,12 +154,12 @@ def prune_and_share(
 ) -> Compressed:
     """One try: everything but the search."""
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, **surroundings)
-    trace = Trace.of_start(compressible(model).values())
+    process = Process(model, batches, unit=settings.unit, **surroundings)
+    trace = Trace.of_start(process.weights().values())
     steps = retraining.epochs * -(-images // retraining.batch_size)
     pruning = GloballyPruned(retraining, nonzeros, steps)
     process.retrain(pruning, retraining)
-    weights = compressible(model)
+    weights = process.weights()
     codebook, index = cluster_nonzeros(flat_weights(weights), quantization.clusters)
     indexes = unflatten(index, weights)
     before = process.assign(indexes, codebook)

@@ -14,7 +14,6 @@ from sws.baselines import PostHocMixture
 from sws.compression import Compressed, Process, flat_weights, unflatten
 from sws.likelihood import Tabulated
 from sws.mixture import BetaPrior, Mixture, initial_components
-from sws.parameters import compressible
 from sws.quantization import quantize
 from sws.trace import Trace
 from sws.training import Batches
@@ -42,8 +41,8 @@ def compress(
     ----------
     batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
     """
-    process = Process(model, batches, **surroundings)
-    weights = compressible(model)
+    process = Process(model, batches, unit=settings.unit, **surroundings)
+    weights = process.weights()
     trace = Trace(list(weights.values()))
     mixture = fit_mixture(list(weights.values()), settings)
     trace.record(0, mixture.components, list(weights.values()))

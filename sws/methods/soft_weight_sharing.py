@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from sws.quantization import quantize
 from sws.sections import Precision, Prior, Retraining
 from sws.sections import SoftWeightSharing as Settings
 from sws.trace import Trace
-from sws.training import Batches, DivergedError, Method
+from sws.training import Batches, DivergedError, FitSettings, Method
 
 
 class SoftWeightSharing(Method):
@@ -35,27 +35,58 @@ class SoftWeightSharing(Method):
     prior, retraining : settings.
     images : N, the number of training images that τ is divided by.
     seed : of Appendix C's sampling.
+    scales : by name, the unit of a tensor's weights: the prior is one of w / scale, and the
+        optimiser's steps are in that unit.
+    held : names of scale-free tensors, whose norms stay as they are (:mod:`sws.batch_norm`).
     """
 
-    def __init__(self, prior: Prior, retraining: Retraining, images: int, seed: int = 0):
+    def __init__(
+        self,
+        prior: Prior,
+        retraining: Retraining,
+        images: int,
+        seed: int = 0,
+        scales: Mapping[str, float] | None = None,
+        held: Sequence[str] = (),
+    ):
         self.prior = prior
         self.retraining = retraining
         self.images = images
         self.seed = seed
+        self.scale_of = scales or {}
+        self.held = frozenset(held)
         self.step = 0
         self.seconds = 0.0
         self._statistics: Statistics | None = None
 
     def attach(self, model: nn.Module) -> None:
-        self.weights = list(compressible(model).values())
-        components = self.initial([w.detach() for w in self.weights])
+        named = compressible(model)
+        self.weights = list(named.values())
+        self.scales = [self.scale_of.get(name, 1.0) for name in named]
+        self.norms = [(w, float(w.detach().norm())) for n, w in named.items() if n in self.held]
+        components = self.initial(self._in_units())
         self.mixture = Mixture(components, zero_proportion=self._beta_prior())
         self.estimator = build_estimator(self.prior, self.seed)
         self.descent = None
         if self.prior.update == "adam":
             self.descent = MixtureDescent(self.mixture, self.prior.rates)
-        self.trace = Trace(self.weights)
-        self.trace.record(0, self.mixture.components, self.weights)
+        self.trace = Trace(self._in_units())
+        self.trace.record(0, self.mixture.components, self._in_units())
+
+    def _in_units(self) -> list[Tensor]:
+        return [w.detach() / s for w, s in zip(self.weights, self.scales, strict=True)]
+
+    def parameter_groups(self, model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
+        """A group for each scale, so that all weights move alike in their own units."""
+        of_scale: dict[float, list[Tensor]] = {}
+        for weight, scale in zip(self.weights, self.scales, strict=True):
+            of_scale.setdefault(scale, []).append(weight)
+        known = {id(w) for w in self.weights}
+        others = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
+        factor = self.retraining.weight_rate
+        groups = [{"params": p, "rate_scale": factor * s} for s, p in of_scale.items()]
+        groups.append({"params": others})
+        return [g | {"weight_decay": 0.0} for g in groups if g["params"]]
 
     def initial(self, weights: Sequence[Tensor]) -> Components:
         """The mixture before the first step."""
@@ -95,6 +126,7 @@ class SoftWeightSharing(Method):
             [memory_order(w, w.grad) for w in self.weights],
             -self._tau / self.images,
             statistics=update,
+            scales=self.scales,
         )
         if update:
             self.follow(statistics)
@@ -116,8 +148,30 @@ class SoftWeightSharing(Method):
                     "Gamma hyper-prior, or lower τ or the mixture's learning rates"
                 )
 
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Put back the norm of what the prior could shrink at no loss."""
+        for weight, norm in self.norms:
+            now = weight.norm()
+            weight.mul_(torch.where(now > 0, norm / now, 1.0))
+
     def end_epoch(self, epoch: int, epochs: int) -> None:
-        self.trace.record(epoch + 1, self.mixture.components, self.weights, epochs)
+        """Record; a network that the prior has emptied is not worth another epoch.
+
+        Raises
+        ------
+        DivergedError
+            If, late, less than one weight a tensor is left outside the zero component.
+        """
+        statistics = self._statistics
+        late = epoch + 1 > epochs / 2  # before, wide components may still share the small weights
+        if late and statistics.counts[1:].sum() < len(self.weights):
+            raise DivergedError(
+                f"step {self.step}: the mixture has collapsed, "
+                f"{100 * statistics.counts[0] / self.count:.4f} % of the weights are in its zero "
+                f"component; lower τ (now {self.retraining.tau:g})"
+            )
+        self.trace.record(epoch + 1, self.mixture.components, self._in_units(), epochs)
 
     def record(self) -> dict[str, float]:
         counts = self._statistics.counts
@@ -169,10 +223,12 @@ def compress(
     surroundings : further fields of :class:`sws.compression.Process`.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, **surroundings)
-    prior = SoftWeightSharing(settings.prior, retraining, images, process.seed)
+    process = Process(model, batches, unit=settings.unit, **surroundings)
+    prior = SoftWeightSharing(
+        settings.prior, retraining, images, process.seed, process.scales, process.scale_free()
+    )
     process.retrain(prior, retraining)
-    weights = compressible(model)
+    weights = process.weights()
     codebook, nats, index = quantize(flat_weights(weights), prior.mixture.components, quantization)
     indexes = unflatten(index, weights)
     before = process.assign(indexes, codebook)

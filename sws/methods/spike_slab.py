@@ -17,7 +17,6 @@ from sws.clustering import cluster_nonzeros, code_lengths
 from sws.compression import Compressed, Process, flat_weights, unflatten
 from sws.likelihood import Components, Statistics
 from sws.methods.soft_weight_sharing import SoftWeightSharing
-from sws.parameters import compressible
 from sws.quantization import assign_map
 from sws.sections import Precision, Prior, Proportion
 from sws.training import Batches
@@ -62,10 +61,13 @@ def compress(
     batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, **surroundings)
-    prior = SpikeAndSlab(as_prior(settings.prior), retraining, images, process.seed)
+    process = Process(model, batches, unit=settings.unit, **surroundings)
+    prior = SpikeAndSlab(
+        as_prior(settings.prior), retraining, images, process.seed,
+        process.scales, process.scale_free(),
+    )  # fmt: skip
     process.retrain(prior, retraining)
-    weights = compressible(model)
+    weights = process.weights()
     flat = flat_weights(weights)
     flat[assign_map(flat, prior.mixture.components) == 0] = 0.0
     codebook, index = cluster_nonzeros(flat, quantization.clusters)
