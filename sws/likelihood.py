@@ -1,4 +1,4 @@
-"""log p(w) under a one-dimensional Gaussian mixture, and its gradients: three estimators.
+"""log p(w) under a one-dimensional Gaussian mixture, and its gradients, by four estimators.
 
 Everything a training step needs from the prior over I weights is (i) the *score* of every weight,
 
@@ -13,9 +13,10 @@ estimator                 what it does                          cost a step
 :class:`Exact`            the closed form, in chunks            O(I·J) time, O(I) memory
 :class:`Tabulated`        s and r_k on a grid, interpolated     O(I + M·J), M ≈ 10³ nodes
 :class:`Subsampled`       K weights a step, scaled by I/K       O(K·J)  (Appendix C)
+:class:`SubsampledSums`   s from the grid, sums from K weights  O(I + K·J)
 ========================  ====================================  =====================
 
-All three share one call, ``estimator(components, weights, gradients, factor, statistics)``.
+All share one call, ``estimator(components, weights, gradients, factor, statistics)``.
 """
 
 from __future__ import annotations
@@ -215,6 +216,34 @@ class Subsampled:
                     gradients[position].view(-1).index_add_(0, index, score, alpha=alpha)
                 sums = part_sums if sums is None else sums + part_sums
         return _unpack(sums, len(components)).scaled(weight) if statistics else None
+
+
+class SubsampledSums:
+    """Appendix C for the mixture only: sums from K weights, every weight's score from a table.
+
+    What is rare and large in the literal form, the gradient of a weight that was drawn, is what an
+    optimiser with a second moment makes little of; sums over all weights have no such trouble.
+    """
+
+    def __init__(self, samples: int, seed: int = 0):
+        self.sampled = Subsampled(samples, seed)
+        self.tabulated = Tabulated()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sampled": self.sampled.state_dict(), "tabulated": self.tabulated.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sampled.load_state_dict(state["sampled"])
+        self.tabulated.load_state_dict(state["tabulated"])
+
+    def __call__(
+        self, components, weights, gradients=None, factor=1.0, statistics=True, scales=None
+    ):
+        if gradients is not None:
+            self.tabulated(components, weights, gradients, factor, False, scales)
+        if not statistics:
+            return None
+        return self.sampled(components, weights, scales=scales)
 
 
 class Tabulated:

@@ -287,7 +287,10 @@ def images():
     return x, (x.mean(dim=(1, 2, 3)) > 0).long() + (x[:, 0].mean(dim=(1, 2)) > 0.1).long()
 
 
-@pytest.mark.parametrize("changes", [{}, {"update": "adam"}, {"estimator": "subsampled"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"update": "adam"}, {"estimator": "subsampled"}, {"estimator": "subsampled-sums"}],
+)
 def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     """Every epoch of every stage is interrupted once; nothing of the result may show it."""
     prior = SETTINGS.prior.model_copy(update=changes)

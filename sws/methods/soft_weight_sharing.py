@@ -17,7 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from sws.compression import Compressed, Process, flat_weights, unflatten
-from sws.likelihood import Components, Estimator, Exact, Statistics, Subsampled, Tabulated
+from sws.likelihood import (
+    Components,
+    Estimator,
+    Exact,
+    Statistics,
+    Subsampled,
+    SubsampledSums,
+    Tabulated,
+)
 from sws.mixture import BetaPrior, GammaPrior, Mixture, MixtureDescent, initial_components
 from sws.parameters import compressible, memory_order
 from sws.quantization import quantize
@@ -245,6 +253,8 @@ def build_estimator(prior: Prior, seed: int = 0) -> Estimator:
         return Exact()
     if prior.estimator == "subsampled":
         return Subsampled(prior.samples, seed)
+    if prior.estimator == "subsampled-sums":
+        return SubsampledSums(prior.samples, seed)
     return Tabulated()
 
 
