@@ -87,7 +87,9 @@ class Prior(Settings):
     zero_proportion: Proportion = Proportion()
     zero_precision: Precision | None = Precision(alpha=5000, beta=2)
     precision: Precision | None = Precision(alpha=250, beta=0.1)
-    estimator: Literal["exact", "tabulated", "subsampled", "subsampled-sums"] = "tabulated"
+    estimator: Literal[
+        "exact", "tabulated", "subsampled", "subsampled-sums", "subsampled-outside"
+    ] = "tabulated"
     samples: Annotated[int, Field(ge=1)] = Field(10_000, description="K of Appendix C")
     update: Literal["em", "adam"] = "em"
     interval: Annotated[int, Field(ge=1)] = Field(

@@ -83,6 +83,9 @@ class Method:
             {"params": others, "weight_decay": 0.0},
         ]
 
+    def prepare(self, optimizer: torch.optim.Optimizer) -> None:
+        """Called once with the optimiser, for methods that take steps of their own beside it."""
+
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch."""
 
@@ -195,6 +198,7 @@ def fit(
     method.attach(model)
     groups = method.parameter_groups(model, settings)
     optimizer = _optimizer(groups, settings)
+    method.prepare(optimizer)
     history, first = History(), 0
     started = time.perf_counter()
     torch.manual_seed(seed)

@@ -289,7 +289,11 @@ def images():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"update": "adam"}, {"estimator": "subsampled"}, {"estimator": "subsampled-sums"}],
+    [
+        {},
+        {"update": "adam"},
+        *({"estimator": f"subsampled{variant}"} for variant in ("", "-sums", "-outside")),
+    ],
 )
 def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     """Every epoch of every stage is interrupted once; nothing of the result may show it."""

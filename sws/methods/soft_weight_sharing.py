@@ -232,7 +232,10 @@ def compress(
     """
     retraining, quantization = settings.retraining, settings.quantization
     process = Process(model, batches, unit=settings.unit, **surroundings)
-    prior = SoftWeightSharing(
+    kind = SoftWeightSharing
+    if settings.prior.estimator == "subsampled-outside":
+        from sws.methods.subsampled import OutsideAdam as kind
+    prior = kind(
         settings.prior, retraining, images, process.seed, process.scales, process.scale_free()
     )
     process.retrain(prior, retraining)
@@ -251,7 +254,7 @@ def build_estimator(prior: Prior, seed: int = 0) -> Estimator:
     """The estimator that the settings name."""
     if prior.estimator == "exact":
         return Exact()
-    if prior.estimator == "subsampled":
+    if prior.estimator in ("subsampled", "subsampled-outside"):
         return Subsampled(prior.samples, seed)
     if prior.estimator == "subsampled-sums":
         return SubsampledSums(prior.samples, seed)
