@@ -27,6 +27,7 @@ from sws import accounting, codec, provenance, runs
 from sws.checkpoints import Checkpoint
 from sws.config import Experiment, Settings, SoftWeightSharing
 from sws.evaluation import build_module, input_spec
+from sws.interruption import protected
 from sws.methods import soft_weight_sharing
 from sws.network import Architecture, QuantizedNetwork
 from sws.task import Task
@@ -80,8 +81,9 @@ def _outputs(folder: Path) -> Iterable[Path]:
     try:
         yield scratch
         names = sorted(os.listdir(scratch), key=lambda name: name == "metrics.json")
-        for name in names:
-            (scratch / name).replace(folder / name)
+        with protected():
+            for name in names:
+                (scratch / name).replace(folder / name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
