@@ -25,6 +25,7 @@ for target in targets.TARGETS:
             multiext(f"{RESULTS}/tables/{target}/", "table1.md", "table1.tex", "layers.md"),
         log:
             f"logs/tables/{target}.log",
+        localrule: True
         params:
             results=lambda wildcards: RESULTS,
             target=target,
