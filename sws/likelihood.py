@@ -1,4 +1,4 @@
-"""log p(w) under a one-dimensional Gaussian mixture, and its gradients: three estimators.
+"""log p(w) under a one-dimensional Gaussian mixture, and its gradients, by four estimators.
 
 Everything a training step needs from the prior over I weights is (i) the *score* of every weight,
 
@@ -13,9 +13,10 @@ estimator                 what it does                          cost a step
 :class:`Exact`            the closed form, in chunks            O(I·J) time, O(I) memory
 :class:`Tabulated`        s and r_k on a grid, interpolated     O(I + M·J), M ≈ 10³ nodes
 :class:`Subsampled`       K weights a step, scaled by I/K       O(K·J)  (Appendix C)
+:class:`SubsampledSums`   s from the grid, sums from K weights  O(I + K·J)
 ========================  ====================================  =====================
 
-All three share one call, ``estimator(components, weights, gradients, factor, statistics)``.
+All share one call, ``estimator(components, weights, gradients, factor, statistics)``.
 """
 
 from __future__ import annotations
@@ -126,8 +127,9 @@ class Estimator(Protocol):
         gradients: Sequence[Tensor] | None = None,
         factor: float = 1.0,
         statistics: bool = True,
+        scales: Sequence[float] | None = None,
     ) -> Statistics | None:
-        """Add ``factor`` · d log p(w)/dw to ``gradients`` in place; return the sums if wanted.
+        """Add ``factor`` · d log p(w/s)/dw to ``gradients`` in place; return the sums if wanted.
 
         Parameters
         ----------
@@ -135,6 +137,8 @@ class Estimator(Protocol):
         weights : contiguous tensors of any shape; together the I weights of the network.
         gradients : tensors of the same shapes, or None to leave the scores out.
         statistics : False saves the sums where only the scores are needed.
+        scales : s of each tensor, the unit that its weights are measured in; 1 if not given. The
+            sums are of w/s. (d log p(w/s)/dw leaves log s out, a constant.)
         """
         ...
 
@@ -154,16 +158,20 @@ class Exact:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
 
-    def __call__(self, components, weights, gradients=None, factor=1.0, statistics=True):
+    def __call__(
+        self, components, weights, gradients=None, factor=1.0, statistics=True, scales=None
+    ):
         sums = None
-        for position, tensor in enumerate(weights):
+        for position, (tensor, scale) in enumerate(
+            zip(weights, _each(scales, weights), strict=True)
+        ):
             flat = tensor.detach().reshape(-1)
             target = None if gradients is None else gradients[position].view(-1)
             for begin in range(0, flat.numel(), CHUNK):
-                part = flat[begin : begin + CHUNK]
+                part = flat[begin : begin + CHUNK] / scale
                 score, chunk_sums = _closed_form(components, part, gradients is not None)
                 if target is not None:
-                    target[begin : begin + CHUNK].add_(score, alpha=factor)
+                    target[begin : begin + CHUNK].add_(score, alpha=factor / scale)
                 if statistics:
                     sums = chunk_sums if sums is None else sums + chunk_sums
         return _unpack(sums, len(components)) if statistics else None
@@ -187,9 +195,12 @@ class Subsampled:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["generator"])
 
-    def __call__(self, components, weights, gradients=None, factor=1.0, statistics=True):
+    def __call__(
+        self, components, weights, gradients=None, factor=1.0, statistics=True, scales=None
+    ):
         sizes = [w.numel() for w in weights]
-        scale = sum(sizes) / self.samples
+        weight = sum(sizes) / self.samples
+        units = _each(scales, weights)
         drawn = torch.randint(sum(sizes), (self.samples,), generator=self.generator)
         sums, offset = None, 0
         for position, (tensor, size) in enumerate(zip(weights, sizes, strict=True)):
@@ -198,12 +209,41 @@ class Subsampled:
             offset += size
             for begin in range(0, local.numel(), CHUNK):
                 index = local[begin : begin + CHUNK]
-                part = tensor.detach().reshape(-1)[index]
+                part = tensor.detach().reshape(-1)[index] / units[position]
                 score, part_sums = _closed_form(components, part, gradients is not None)
                 if gradients is not None:
-                    gradients[position].view(-1).index_add_(0, index, score, alpha=factor * scale)
+                    alpha = factor * weight / units[position]
+                    gradients[position].view(-1).index_add_(0, index, score, alpha=alpha)
                 sums = part_sums if sums is None else sums + part_sums
-        return _unpack(sums, len(components)).scaled(scale) if statistics else None
+        return _unpack(sums, len(components)).scaled(weight) if statistics else None
+
+
+class SubsampledSums:
+    """Appendix C for the mixture only: sums from K weights, every weight's score from a table.
+
+    What is rare and large in the literal form, the gradient of a weight that was drawn, is what an
+    optimiser with a second moment makes little of; sums over all weights have no such trouble.
+    """
+
+    def __init__(self, samples: int, seed: int = 0):
+        self.sampled = Subsampled(samples, seed)
+        self.tabulated = Tabulated()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sampled": self.sampled.state_dict(), "tabulated": self.tabulated.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sampled.load_state_dict(state["sampled"])
+        self.tabulated.load_state_dict(state["tabulated"])
+
+    def __call__(
+        self, components, weights, gradients=None, factor=1.0, statistics=True, scales=None
+    ):
+        if gradients is not None:
+            self.tabulated(components, weights, gradients, factor, False, scales)
+        if not statistics:
+            return None
+        return self.sampled(components, weights, scales=scales)
 
 
 class Tabulated:
@@ -243,23 +283,26 @@ class Tabulated:
         if state["built_for"] is not None:
             self._build(Components(*state["built_for"].numpy().copy()), scale_then)
 
-    def __call__(self, components, weights, gradients=None, factor=1.0, statistics=True):
+    def __call__(
+        self, components, weights, gradients=None, factor=1.0, statistics=True, scales=None
+    ):
         flat = [w.detach().reshape(-1) for w in weights]
-        if not self._prepare(components, flat):
+        units = _each(scales, weights)
+        if not self._prepare(components, flat, units):
             self.fallbacks += 1
-            return self.exact(components, weights, gradients, factor, statistics)
+            return self.exact(components, weights, gradients, factor, statistics, scales)
         targets = None if gradients is None else [g.view(-1) for g in gradients]
-        moments, outside = lookup.accumulate(self._tables, flat, targets, factor, statistics)
+        moments, outside = lookup.accumulate(self._tables, flat, targets, factor, statistics, units)
         if not statistics:
             return None
         return self._sums(components, moments, outside)
 
-    def _prepare(self, components: Components, flat: list[Tensor]) -> bool:
+    def _prepare(self, components: Components, flat: list[Tensor], scales: Sequence[float]) -> bool:
         """Bring grid and tables up to date with the components; False if that is impossible."""
         if self._tables_for is components:
             return True
         if self._score_scale is None:
-            self._score_scale = self._root_mean_square(components, flat)
+            self._score_scale = self._root_mean_square(components, flat, scales)
         if self._built_for is None or self._drifted(components):
             self._build(components, self._score_scale)
         if self._grid is None:
@@ -294,11 +337,15 @@ class Tabulated:
         )
         return change > 0.1
 
-    def _root_mean_square(self, components: Components, flat: list[Tensor]) -> float:
+    def _root_mean_square(
+        self, components: Components, flat: list[Tensor], scales: Sequence[float]
+    ) -> float:
         """Root mean square of the score over (at most 2^14 of) the weights, evenly spread."""
         total = sum(t.numel() for t in flat)
         stride = max(1, total >> 14)
-        sample = np.concatenate([t[::stride].double().cpu().numpy() for t in flat])
+        sample = np.concatenate(
+            [t[::stride].double().cpu().numpy() / s for t, s in zip(flat, scales, strict=True)]
+        )
         scores = components.scores(sample)
         finite = scores[np.isfinite(scores)]
         return float(np.sqrt(np.mean(finite**2))) + 1e-12 if finite.size else 1.0
@@ -359,6 +406,10 @@ def _closed_form(
         ]
     )
     return score, sums
+
+
+def _each(scales: Sequence[float] | None, weights: Sequence[Tensor]) -> Sequence[float]:
+    return [1.0] * len(weights) if scales is None else scales
 
 
 def _vectors(components: Components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

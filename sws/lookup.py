@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,12 +85,14 @@ def accumulate(
     gradients: list[Tensor] | None,
     factor: float,
     statistics: bool,
+    scales: Sequence[float],
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Add factor · s(w) to the gradients; collect the moments of the weights on the grid.
+    """Add factor · s(w/c)/c to the gradients; collect the moments of the w/c on the grid.
 
     Parameters
     ----------
     weights, gradients : flat contiguous tensors.
+    scales : c of each tensor.
 
     Returns
     -------
@@ -102,18 +105,20 @@ def accumulate(
     for position, tensor in enumerate(weights):
         target = None if gradients is None else gradients[position]
         if numba is not None and tensor.device.type == "cpu" and tensor.dtype == torch.float32:
-            _compiled(tables, tensor, target, factor, moments, outside)
+            add = _compiled
         else:
-            _portable(tables, tensor, target, factor, moments, outside)
+            add = _portable
+        scale = scales[position]
+        add(tables, tensor, target, factor / scale, scale, moments, outside)
     return moments, outside if outside.any() else None
 
 
-def _portable(tables, weights, target, factor, moments, outside) -> None:
+def _portable(tables, weights, target, factor, scale, moments, outside) -> None:
     """The same pass in PyTorch operations, for any device and dtype."""
     device = weights.device
     places = torch.as_tensor(tables.places, device=device, dtype=torch.int64)
     cells = len(places)
-    position = (weights - tables.lower) * (1 / tables.width)
+    position = (weights - tables.lower * scale) * (1 / (tables.width * scale))
     inside = (position >= 0) & (position < cells)
     position = torch.where(inside, position, torch.zeros_like(position))
     cell = position.long()
@@ -133,7 +138,7 @@ def _portable(tables, weights, target, factor, moments, outside) -> None:
             moments[:, power] += binned.cpu().numpy()
     if not bool(inside.all()):
         far = (~inside).nonzero()[:, 0]
-        values = weights[far].double().cpu().numpy()
+        values = weights[far].double().cpu().numpy() / scale
         scores = np.empty_like(values)
         _exact_outside(values, tables, scores, outside)
         if target is not None:
@@ -153,10 +158,11 @@ def _exact_outside(values: np.ndarray, tables: Tables, scores: np.ndarray, sums:
     sums += np.concatenate([[(peak + np.log(total)).sum()], *moments])
 
 
-def _compiled(tables, weights, target, factor, moments, outside) -> None:
+def _compiled(tables, weights, target, factor, scale, moments, outside) -> None:
     values = weights.numpy()
-    lower = np.float32(tables.lower)
-    inverse = np.float32(1 / tables.width)
+    # the grid in the weights' own units, so that no weight has to be divided
+    lower = np.float32(tables.lower * scale)
+    inverse = np.float32(1 / (tables.width * scale))
     where = (lower, inverse, tables.places)
     threads = 1 if values.size < PARALLEL_FROM else torch.get_num_threads()
     threads = min(threads, numba.config.NUMBA_NUM_THREADS)
@@ -175,7 +181,7 @@ def _compiled(tables, weights, target, factor, moments, outside) -> None:
         position = (values - lower) * inverse
         index = np.flatnonzero(~((position >= 0) & (position < len(tables.places))))
         scores = np.empty(index.size)
-        _exact_outside(values[index].astype(np.float64), tables, scores, outside)
+        _exact_outside(values[index].astype(np.float64) / scale, tables, scores, outside)
         if target is not None:
             gradient[index] += np.float32(factor) * scores.astype(np.float32)
 

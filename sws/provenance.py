@@ -23,6 +23,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sws import methods
+
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
 
@@ -30,11 +32,34 @@ STAGE_MODULES: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("sws.stages:pretrain",),
     "compress": ("sws.stages:compress",),
 }
-"""What a stage runs, for :func:`code_hash`."""
+"""What a stage runs, for :func:`code_hash`, whatever the method: see :func:`stage_modules`."""
+
+
+def stage_modules(stage: str, method: str | None = None) -> tuple[str, ...]:
+    """What a stage runs, for :func:`code_hash`.
+
+    Parameters
+    ----------
+    method : which of :data:`sws.methods.MODULES` the stage calls, by a name that only shows when it
+        runs; without one, no method counts.
+    """
+    return STAGE_MODULES[stage] + (() if method is None else (methods.MODULES[method],))
+
 
 # Modules that decide whether and where a stage runs, never what it computes. The values of the
 # settings, defaults included, have a fingerprint of their own.
-NEUTRAL = frozenset({"sws.config", "sws.interruption", "sws.provenance", "sws.runs"})
+NEUTRAL = frozenset(
+    {
+        "sws.baselines",
+        "sws.config",
+        "sws.interruption",
+        "sws.methods",  # a table of names; the method that a stage calls is asked for by its module
+        "sws.provenance",
+        "sws.runs",
+        "sws.sections",
+        "sws.validation",
+    }
+)
 
 # What decides a result. Publishing changes results/reference, which must not make a clone "dirty".
 SOURCES = ("Snakefile", "config", "requirements.lock", "resources", "sws", "workflow")

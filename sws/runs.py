@@ -207,6 +207,11 @@ class Trial:
     main: bool
 
 
+def profile_path(results: Path, case: Case, seed: int) -> Path:
+    """Where it is written what inference with a run's file costs."""
+    return Path(results) / "profiles" / str(case) / f"seed-{seed}.json"
+
+
 def trials_path(results: Path, pair: Pair, method: str) -> Path:
     """Where the trials of a pair are: in these results, else in the reference beside them."""
     below = Path("tuning") / "_".join(pair) / method / "trials.csv"

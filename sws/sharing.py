@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sws import batch_norm
 from sws.network import Architecture, InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
 from sws.parameters import memory_order
 from sws.training import FitSettings, Method
@@ -29,7 +30,10 @@ class SharedWeights(Method):
     codebook : (K,) start values; entry 0 is 0 and stays so.
     nats : (K,) −log p_k; re-estimated before every epoch.
     distortion : standard deviation that sets the exchange rate of squared error and nats.
-    codebook_rate : learning rate of the codebook as a multiple of the schedule's.
+    codebook_rate : learning rate of the codebook as a multiple of the weights'.
+    scales : by name, what a tensor's weights are measured in: w = scale · c[k]. Latent values, the
+        codebook and the distortion are in that unit.
+    weight_rate : learning rate of latent values as a multiple of the schedule's.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class SharedWeights(Method):
         *,
         frozen: bool = False,
         codebook_rate: float = 0.1,
+        scales: Mapping[str, float] | None = None,
+        weight_rate: float = 1.0,
     ):
         self.names = list(indexes)
         self._initial = list(indexes.values())
@@ -49,17 +55,21 @@ class SharedWeights(Method):
         self.distortion = distortion
         self.frozen = frozen
         self.codebook_rate = codebook_rate
+        self.weight_rate = weight_rate
+        self.scales = [(scales or {}).get(name, 1.0) for name in self.names]
 
     def attach(self, model: nn.Module) -> None:
         parameters = dict(model.named_parameters())
+        device = parameters[self.names[0]].device if self.names else self.codebook.device
+        self.codebook.data, self.nats = self.codebook.data.to(device), self.nats.to(device)
         self.weights = [parameters[name] for name in self.names]
         self.others = {n: p for n, p in parameters.items() if n not in self.names}
         self.positions, self.index, self.latent, self.use = [], [], [], []
-        for weight, index in zip(self.weights, self._initial, strict=True):
+        for weight, index, scale in zip(self.weights, self._initial, self.scales, strict=True):
             ordered = torch.empty_like(weight.detach(), dtype=torch.int64).copy_(index)
             ordered = memory_order(weight, ordered)
             position = (ordered != 0).nonzero()[:, 0]
-            values = memory_order(weight, weight.detach())[position].clone()
+            values = memory_order(weight, weight.detach())[position] / scale
             self.positions.append(position)
             self.index.append(ordered[position])
             self.latent.append(nn.Parameter(values, requires_grad=not self.frozen))
@@ -69,10 +79,13 @@ class SharedWeights(Method):
 
     def parameter_groups(self, model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
         latent = [] if self.frozen else [v for v in self.latent if v.numel()]
-        return [
-            {"params": latent + list(self.others.values()), "weight_decay": 0.0},
-            {"params": [self.codebook], "weight_decay": 0.0, "rate_scale": self.codebook_rate},
+        rate = self.weight_rate
+        groups = [
+            {"params": latent, "rate_scale": rate},
+            {"params": list(self.others.values())},
+            {"params": [self.codebook], "rate_scale": rate * self.codebook_rate},
         ]
+        return [g | {"weight_decay": 0.0} for g in groups if g["params"]]
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         counts = self.counts.double() + 0.5
@@ -82,10 +95,11 @@ class SharedWeights(Method):
 
     def after_backward(self) -> None:
         gradient = torch.zeros_like(self.codebook)
-        for weight, position, index, latent, use in zip(
-            self.weights, self.positions, self.index, self.latent, self.use, strict=True
-        ):
-            local = memory_order(weight, weight.grad)[position]
+        for weight, position, index, latent, use, scale in zip(
+            self.weights, self.positions, self.index, self.latent, self.use, self.scales,
+            strict=True,
+        ):  # fmt: skip
+            local = memory_order(weight, weight.grad)[position] * scale
             gradient.index_add_(0, index, local)
             use.add_(local.abs())
             if not self.frozen:
@@ -129,10 +143,12 @@ class SharedWeights(Method):
     def _show(self) -> None:
         """Write c[k] into the network's weights."""
         book = self.codebook.detach()
-        for weight, position, index in zip(self.weights, self.positions, self.index, strict=True):
+        for weight, position, index, scale in zip(
+            self.weights, self.positions, self.index, self.scales, strict=True
+        ):
             flat = memory_order(weight, weight.detach())
             flat.zero_()
-            flat[position] = book[index]
+            flat[position] = book[index] * scale
 
     @property
     def counts(self) -> Tensor:
@@ -150,7 +166,7 @@ class SharedWeights(Method):
         ):
             full = torch.zeros_like(weight.detach(), dtype=torch.int64)
             memory_order(weight, full)[position] = index
-            dense[name] = full.contiguous()
+            dense[name] = full.contiguous().cpu()
         return dense
 
     def record(self) -> dict[str, float]:
@@ -182,7 +198,9 @@ def build_network(
     indexes: Mapping[str, Tensor],
     codebook: np.ndarray,
     *,
+    scales: Mapping[str, float] | None = None,
     bias_bits: int = 10,
+    per_tensor: bool = False,
     architecture: Architecture | None = None,
     input_spec: InputSpec | None = None,
 ) -> QuantizedNetwork:
@@ -192,14 +210,43 @@ def build_network(
     ----------
     indexes : by tensor name, in the shape of the weight.
     codebook : (K,) float; kept as float16, entries that nothing uses are dropped.
+    scales : by name, factor between a tensor's codebook values and its weights; 1 if not given.
     bias_bits : bits of the mantissa that the other parameters, as float16, keep.
+    per_tensor : give every tensor a codebook of its own, of the entries that it uses.
 
     Raises
     ------
     OverflowError
         If a value does not fit into float16.
     """
-    used = np.unique(np.concatenate([[0], *(i.reshape(-1).numpy() for i in indexes.values())]))
+    groups = [[name] for name in indexes] if per_tensor else [list(indexes)]
+    books, place = [], {}
+    for number, names in enumerate(groups):
+        flat = [indexes[name].reshape(-1).numpy() for name in names]
+        values, renumber = _stored_entries(codebook, np.unique(np.concatenate([[0], *flat])))
+        books.append(values)
+        place |= dict.fromkeys(names, (number, renumber))
+    trainable = {n for n, _ in model.named_parameters()}
+    tensors: list[QuantizedTensor | RawTensor] = []
+    for name, value in batch_norm.folded(model).items():
+        if name in indexes:
+            kind = "fc" if value.ndim == 2 else "conv"
+            number, renumber = place[name]
+            dtype = np.min_scalar_type(max(1, len(books[number]) - 1))
+            index = renumber[indexes[name].numpy()].astype(dtype)
+            tensors.append(
+                QuantizedTensor(name, kind, number, index, (scales or {}).get(name, 1.0))
+            )
+        elif value.is_floating_point():
+            raw = _float16(value.cpu().numpy(), name, bias_bits)
+            tensors.append(RawTensor(name, raw, name in trainable))
+        elif not name.endswith("num_batches_tracked"):
+            tensors.append(RawTensor(name, value.cpu().numpy(), name in trainable))
+    return QuantizedNetwork(tuple(tensors), tuple(books), architecture, input_spec)
+
+
+def _stored_entries(codebook: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The float16 codebook of the entries in use, 0 first, and where each entry went in it."""
     book = _float16(codebook[used], "codebook", 10)
     # values that float16 cannot tell apart become one entry; 0 keeps the first place
     values, inverse = np.unique(book, return_inverse=True)
@@ -208,21 +255,7 @@ def build_network(
     place[order] = np.arange(len(values))
     renumber = np.zeros(len(codebook), dtype=np.int64)
     renumber[used] = place[inverse]
-    dtype = np.min_scalar_type(max(1, len(values) - 1))
-    trainable = {n for n, _ in model.named_parameters()}
-    tensors: list[QuantizedTensor | RawTensor] = []
-    for name, value in model.state_dict().items():
-        if name in indexes:
-            kind = "fc" if value.ndim == 2 else "conv"
-            index = renumber[indexes[name].numpy()].astype(dtype)
-            tensors.append(QuantizedTensor(name, kind, 0, index))
-        elif value.is_floating_point():
-            raw = _float16(value.cpu().numpy(), name, bias_bits)
-            tensors.append(RawTensor(name, raw, name in trainable))
-        elif not name.endswith("num_batches_tracked"):
-            tensors.append(RawTensor(name, value.cpu().numpy(), name in trainable))
-    shared = values[order] + np.float16(0)  # −0 would not be entry 0's 0.0
-    return QuantizedNetwork(tuple(tensors), (shared,), architecture, input_spec)
+    return values[order] + np.float16(0), renumber  # −0 would not be entry 0's 0.0
 
 
 def _float16(values: np.ndarray, name: str, bits: int) -> np.ndarray:

@@ -23,12 +23,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sws import accounting, codec, provenance, runs
+from sws import accounting, codec, methods, provenance, runs
 from sws.checkpoints import Checkpoint
-from sws.config import Experiment, Settings, SoftWeightSharing
+from sws.compression import Compressed
+from sws.config import Experiment, Point, Settings
 from sws.evaluation import build_module, input_spec
 from sws.interruption import protected
-from sws.methods import soft_weight_sharing
 from sws.network import Architecture, QuantizedNetwork
 from sws.task import Task
 from sws.trace import serialize
@@ -47,11 +47,13 @@ def set_up() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _provenance(stage: str, settings: Settings, task: Task) -> dict[str, Any]:
+def _provenance(
+    stage: str, settings: Settings, task: Task, method: str | None = None
+) -> dict[str, Any]:
     return provenance.collect(
         settings.model_dump(mode="json"),
         task.dataset.digest,
-        provenance.STAGE_MODULES[stage],
+        provenance.stage_modules(stage, method),
         task.device.type,
         torch.get_num_threads(),
     )
@@ -231,8 +233,11 @@ def compress(
     with provenance.RunLock(folder):
         task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
         before = _start_metrics(start)
+        if settings.follows is not None:
+            followed = runs.Case(experiment.model, experiment.dataset, *settings.follows)
+            settings = settings.following(_followed_metrics(results, followed, seed))
         outcome = compress_on(
-            experiment, settings, seed, task, start, folder, checkpoints, progress
+            experiment, method, settings, seed, task, start, folder, checkpoints, progress
         )
         metrics = {
             "model": experiment.model,
@@ -259,11 +264,24 @@ def compress(
     return folder
 
 
+def _followed_metrics(results: Path, case: runs.Case, seed: int) -> dict[str, Any]:
+    """What was measured of the run that another one takes a number from."""
+    found = runs.read_run(results, case, seed)
+    if found is None:
+        raise FileNotFoundError(
+            2,
+            f"needed first; run 'sws compress {case.model}_{case.dataset} --method {case.method} "
+            f"--point {case.point} --seed {seed}'",
+            str(case.folder(results, seed) / "metrics.json"),
+        )
+    return dict(found.metrics)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A compressed network, its file, and what was measured of both."""
 
-    compressed: soft_weight_sharing.Compressed
+    compressed: Compressed
     data: bytes
     trace: dict[str, np.ndarray]
     first_layer: str
@@ -273,7 +291,8 @@ class Outcome:
 
 def compress_on(
     experiment: Experiment,
-    settings: SoftWeightSharing,
+    method: str,
+    settings: Point,
     seed: int,
     task: Task,
     start: Path,
@@ -282,7 +301,7 @@ def compress_on(
     progress: bool,
 ) -> Outcome:
     """Compress the network in ``start`` on a task; ``folder`` only names the checkpoints."""
-    origin = _provenance("compress", settings, task)
+    origin = _provenance("compress", settings, task, method)
     model = load_pretrained(experiment, task, start)
     identity = _identity(
         origin, seed, images=str(task.images), model=experiment.model, start=_digest(model)
@@ -295,20 +314,18 @@ def compress_on(
 
     first_layer, first = next((n, p) for n, p in model.named_parameters() if p.ndim > 1)
     filters = first.detach().contiguous().cpu().numpy().copy()
-    retraining = settings.retraining
-    with Stopwatch() as watch:
-        compressed = soft_weight_sharing.compress(
-            model,
-            task.batches(retraining.batch_size, seed, retraining.augmentation),
-            task.images,
-            settings,
-            seed=seed,
-            checkpoint=checkpoint,
-            measure=task.error,
-            architecture=Architecture(experiment.model, {"classes": len(task.dataset.classes)}),
-            input_spec=input_spec(task.dataset),
-            progress=progress,
-        )
+    compressed = methods.load(method)(
+        model,
+        task.batches(settings.batch_size, seed, settings.augmentation),
+        task.images,
+        settings,
+        seed=seed,
+        checkpoint=checkpoint,
+        measure=task.error,
+        architecture=Architecture(experiment.model, {"classes": len(task.dataset.classes)}),
+        input_spec=input_spec(task.dataset),
+        progress=progress,
+    )
     with Stopwatch() as encoding:
         data = codec.encode(compressed.network)
     with Stopwatch() as decoding:
@@ -316,14 +333,13 @@ def compress_on(
     end = task.error(build_module(decoded).to(task.device))
     after = decoded.state_dict()[first_layer]
     trace = compressed.trace | {"filters/initial": filters, "filters/final": after}
-    seconds = {"retrain": compressed.seconds["retrain"], "quantize": watch.seconds}
-    seconds["quantize"] -= seconds["retrain"]
-    seconds |= {"encode": encoding.seconds, "decode": decoding.seconds}
+    seconds = compressed.seconds | {"encode": encoding.seconds, "decode": decoding.seconds}
     metrics = {
         "error_retrained_pct": compressed.errors["retrained"],
         "error_assigned_pct": compressed.errors["assigned"],
         "error_end_pct": end,
         **_sizes(decoded, data, compressed.components),
+        **compressed.measures,
         "seconds": seconds,
         "peak_memory_mb": _peak_memory_mb(),
         "provenance": origin,

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from sws import layer_tables, published
+from sws import curves, layer_tables, published
 from sws.published import RATIO_CLASSES, Published
 from sws.runs import (
     MAIN,
@@ -53,6 +53,8 @@ MEASURES = {
     "cr_file": ("cr_file_sd", lambda m: m["cr"]["file"]),
     "file_bytes": ("file_bytes_sd", lambda m: m["bytes"]["file"]),
 }
+WITHOUT_BYTES = ("network-surgery",)
+"""Methods whose papers stop at a count of parameters: what follows is our addition."""
 Row = dict[str, Any]
 
 
@@ -64,6 +66,7 @@ def build(
     points: Points = MAIN,
     missing_data: Collection[Pair] = (),
     published_path: Path | None = None,
+    compare: bool = False,
 ) -> list[Path]:
     """Write table1 and the per-layer table as CSV, Markdown and (table1) LaTeX.
 
@@ -76,6 +79,7 @@ def build(
     points : (method, point) to expect of every pair, or of each pair as a mapping.
     missing_data : pairs whose data set is not on this machine; without runs they are ``no data``.
     published_path : the literature, by default ``resources/published.csv``.
+    compare : write also what each method reaches at a fixed error and at a fixed rise.
 
     Returns
     -------
@@ -99,9 +103,17 @@ def build(
         "table1.md": to_markdown(rows),
         "table1.tex": to_latex(rows),
     }
-    layers = layer_tables.rows(results, cases(pairs, points), seeds)
+    main = [case for case in cases(pairs, points) if case.point == "main"]
+    layers = layer_tables.rows(results, main, seeds[:1] if compare else seeds)
     texts["layers.csv"] = to_csv(layers, layer_tables.COLUMNS)
     texts["layers.md"] = layer_tables.to_markdown(layers)
+    if compare:
+        reached = []
+        for pair in dict.fromkeys(tuple(pair) for pair in pairs):
+            own = [r for c in cases([pair], points) for r in read_runs(results, c, seeds)]
+            reached += curves.rows(own, literature) if own else []
+        texts["fixed.csv"] = to_csv(reached, curves.COLUMNS)
+        texts["fixed.md"] = curves.to_markdown(reached)
     return [write_text(output / name, text) for name, text in texts.items()]
 
 
@@ -119,7 +131,11 @@ def table1(
         for case in cases([pair], points):
             runs = read_runs(results, case, seeds)
             row = measured_row(case, runs, seeds, no_data=pair in set(missing_data))
-            rows.append(row | _paper(published.counterpart(literature, pair, case.method)))
+            paper = _paper(published.counterpart(literature, pair, case.method))
+            if case.method in WITHOUT_BYTES:
+                rows.append(before_sharing(row, runs) | paper)
+                paper = {}
+            rows.append(row | paper)
         rows += _published_rows(published.of_pair(literature, pair))
     return rows
 
@@ -144,6 +160,29 @@ def measured_row(case: Case, runs: Sequence[Run], seeds: Iterable[int], no_data:
     if runs:
         row["delta_pct"] = row["error_end_pct"] - row["error_start_pct"]
     return row
+
+
+def before_sharing(row: Row, runs: Sequence[Run]) -> Row:
+    """What a method gives that its paper does not share or code: an error and a sparsity.
+
+    There is no file at that stage, so the row has no size; its ratio counts parameters, as the
+    paper's does.
+    """
+    told = [r.metrics for r in runs if r.metrics.get("nonzero_retrained_pct") is not None]
+    found = dict(row) | {"point": f"{row['point']}-before-sharing"}
+    sizeless = ("cr_nonzero", "cr_han", "cr_huffman", "cr_file", "file_bytes")
+    found |= dict.fromkeys((*sizeless, *(f"{name}_sd" for name in sizeless)))
+    values = {
+        ("error_end_pct", "error_end_sd"): [float(m["error_retrained_pct"]) for m in told],
+        ("nonzero_pct", "nonzero_sd"): [float(m["nonzero_retrained_pct"]) for m in told],
+        ("cr_nonzero", "cr_nonzero_sd"): [100 / float(m["nonzero_retrained_pct"]) for m in told],
+    }
+    for (column, deviation), listed in values.items():
+        found[column] = fmean(listed) if listed else None
+        found[deviation] = stdev(listed) if len(listed) > 1 else None
+    if told:
+        found["delta_pct"] = found["error_end_pct"] - found["error_start_pct"]
+    return found
 
 
 def _paper(counterpart: Published | None) -> Row:

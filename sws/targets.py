@@ -16,7 +16,7 @@ from pathlib import Path
 from sws import datasets, provenance
 from sws.config import Configuration, ConfigurationError, Experiment, load_experiment
 from sws.provenance import CHECKOUT
-from sws.runs import Case, Pair, trials_path
+from sws.runs import Case, MethodPoint, Pair, profile_path, trials_path
 
 CHECKOUT_EXPERIMENTS = CHECKOUT / "config" / "experiments"
 METHOD, POINT = "soft-weight-sharing", "main"
@@ -56,7 +56,15 @@ DATASET_TARGETS: Mapping[str, str] = {
 
 SMOKE_PAIRS = ("lenet-300-100_mnist-smoke", "lenet-5-caffe_mnist-smoke")
 SMOKE_SEEDS = (1,)
-TARGETS = ("all", *DATASET_TARGETS, "smoke")
+TARGETS = ("all", *DATASET_TARGETS, "baselines", "smoke")
+COMPARING = ("baselines", "smoke")
+PRIOR_CASES = ("lenet-300-100", "wrn-16-4", "vgg-16", "vgg-16-imagenet")
+PRIOR_ESTIMATORS = (
+    *("broadcast", "exact", "tabulated"),
+    *("subsampled-10000", "subsampled-100000", "subsampled-1000000"),
+)
+"""What the study of the prior's cost measures; :mod:`sws.prior_cost` knows how."""
+"""Targets that run every method at every point; the others run ours at its main point."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,11 @@ class Target:
     pairs: tuple[str, ...]
     seeds: tuple[int, ...]
     missing: Mapping[str, str]
+
+    @property
+    def compares(self) -> bool:
+        """Whether it runs every method of its experiments."""
+        return self.name in COMPARING
 
     @property
     def runnable(self) -> tuple[str, ...]:
@@ -157,11 +170,11 @@ class Plan:
         """Pairs and seeds of one of :data:`TARGETS`."""
         if name == "smoke":
             return Target(name, SMOKE_PAIRS, SMOKE_SEEDS, {})
-        pairs = tuple(
-            pair
-            for pair in dict.fromkeys(self.configuration.pairs)
-            if name == "all" or split_pair(pair)[1] == DATASET_TARGETS[name]
-        )
+        pairs = tuple(pair for pair in dict.fromkeys(self.configuration.pairs))
+        if name in DATASET_TARGETS:
+            pairs = tuple(p for p in pairs if split_pair(p)[1] == DATASET_TARGETS[name])
+        elif name == "baselines":
+            pairs = tuple(p for p in pairs if set(self.experiment(p).methods) - {METHOD})
         missing = {pair: self.missing[pair] for pair in pairs if pair in self.missing}
         return Target(name, pairs, self.configuration.seeds, missing)
 
@@ -180,7 +193,9 @@ class Plan:
         found = {
             "settings": section.fingerprint(),
             "data": datasets.digest(experiment.dataset),
-            "code": provenance.code_hash(*provenance.STAGE_MODULES[stage]),
+            "code": provenance.code_hash(
+                *provenance.stage_modules(stage, None if pretraining else method)
+            ),
         }
         return {name: value[:16] for name, value in found.items()}
 
@@ -230,13 +245,51 @@ class Plan:
     def run_files(self, target: str, *names: str) -> list[str]:
         """Files of those names, of every run that a target's tables and figures are made of."""
         chosen, results = self.target(target), self.configuration.results
-        cases = [Case(*split_pair(pair), METHOD, POINT) for pair in chosen.runnable]
         return [
             (case.folder(results, seed) / name).as_posix()
-            for case in cases
+            for case in self.cases(target)
             for seed in chosen.seeds
             for name in names
         ]
+
+    def cases(self, target: str) -> list[Case]:
+        """What a target runs, of the pairs that have data."""
+        chosen = self.target(target)
+        return [
+            Case(*split_pair(pair), *method_point)
+            for pair in chosen.runnable
+            for method_point in points(target, self.experiment(pair))
+        ]
+
+    def profile_files(self, target: str) -> list[str]:
+        """What inference was measured to cost: one seed of every case of a target that compares.
+
+        The smoke target is content with our own method.
+        """
+        chosen, results = self.target(target), self.configuration.results
+        cases = self.cases(target) if chosen.compares else []
+        if target == "smoke":
+            cases = [case for case in cases if case.method == METHOD]
+        return [profile_path(results, case, chosen.seeds[0]).as_posix() for case in cases]
+
+    def followed(self, pair: str, method: str, point: str, seed: str | int) -> list[str]:
+        """``metrics.json`` of the run that another one takes a number from, if it takes any."""
+        followed = self.experiment(pair).point(method, point).follows
+        if followed is None:
+            return []
+        case = Case(*split_pair(pair), *followed)
+        return [(case.folder(self.configuration.results, int(seed)) / "metrics.json").as_posix()]
+
+    def points_id(self, target: str) -> str:
+        """The cases of a target in one line: a change of it makes its tables and figures anew."""
+        return " ".join(map(str, self.cases(target)))
+
+    def table_files(self, target: str) -> list[str]:
+        """The tables of a target beside table1.csv and layers.csv."""
+        names = ["table1.md", "table1.tex", "layers.md"]
+        if self.target(target).compares:
+            names += ["fixed.csv", "fixed.md"]
+        return [(self.configuration.results / "tables" / target / n).as_posix() for n in names]
 
     def trial_files(self, target: str) -> list[str]:
         """Tuning trials of a target's pairs, as far as there are any."""
@@ -248,7 +301,7 @@ class Plan:
 
         folder = self.configuration.results / "figures" / target
         pairs = split_pairs(self.target(target).runnable)
-        names = figures.filenames(pairs, tuple(self._trials(target)))
+        names = figures.filenames(pairs, tuple(self._trials(target)), figure_names(target))
         return [FigureFile.of(folder / name, tuple(figures.FIGURES)) for name in names]
 
     def _trials(self, target: str) -> dict[Pair, Path]:
@@ -270,6 +323,23 @@ class Plan:
             raise ConfigurationError(
                 f"pair {pair!r} is not configured; add it to 'pairs' in config/config.yaml"
             ) from None
+
+
+def points(target: str, experiment: Experiment) -> tuple[MethodPoint, ...]:
+    """(method, point) of the runs that a target wants of an experiment."""
+    if target not in COMPARING:
+        return ((METHOD, POINT),)
+    return tuple((method, point) for method, own in experiment.methods.items() for point in own)
+
+
+def figure_names(target: str) -> list[str]:
+    """The figures of a target, by their names in :data:`sws.figures.FIGURES`."""
+    from sws import figures
+
+    comparing = [name for name, kind in figures.FIGURES.items() if kind.needs == "methods"]
+    if target == "baselines":
+        return comparing
+    return [name for name in figures.FIGURES if target in COMPARING or name not in comparing]
 
 
 def find_experiment(name: str | Path, folder: Path | None = None) -> Experiment:

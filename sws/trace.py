@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,32 @@ class Trace:
         self.snapshots: list[int] = []
         self.counts: list[np.ndarray] = []
 
+    @classmethod
+    def of_start(cls, weights: Iterable[Tensor]) -> Trace:
+        """A trace without a mixture, with the weights as they are recorded as its epoch 0."""
+        listed = list(weights)
+        trace = cls(listed)
+        trace.record(0, None, listed)
+        return trace
+
     def record(
-        self, epoch: int, components: Components, weights: Sequence[Tensor], epochs: int = 0
+        self,
+        epoch: int,
+        components: Components | None,
+        weights: Sequence[Tensor],
+        epochs: int = 0,
     ) -> None:
-        """Add an epoch; its histogram too if it is one of the evenly spread snapshots."""
+        """Add an epoch; its histogram too if it is one of the evenly spread snapshots.
+
+        Parameters
+        ----------
+        components : the mixture; None from methods that have none, which then has no arrays.
+        """
         self.epochs.append(epoch)
-        self.mixtures.append(
-            np.stack([components.means, components.deviations, components.proportions])
-        )
+        if components is not None:
+            self.mixtures.append(
+                np.stack([components.means, components.deviations, components.proportions])
+            )
         if epoch == 0 or _is_snapshot(epoch, epochs):
             start, now = _bin(self.initial, self.edges), _bin(_flat(weights), self.edges)
             pairs = np.bincount(start * BINS + now, minlength=BINS**2)
@@ -59,15 +77,17 @@ class Trace:
         before : the weights at the end of retraining, before they were snapped.
         indexes : what each of them became, in the same layout.
         """
-        mixtures = np.stack(self.mixtures).astype(np.float32)
+        mixture = {}
+        if self.mixtures:
+            mixtures = np.stack(self.mixtures).astype(np.float32)
+            names = ("mixture/means", "mixture/deviations", "mixture/proportions")
+            mixture = {name: mixtures[:, row] for row, name in enumerate(names)}
         retrained = _flat(before)
         zero = np.concatenate([i.reshape(-1).numpy() for i in indexes]) == 0
         kept, dropped = _sample(np.flatnonzero(~zero)), _sample(np.flatnonzero(zero))
         return {
             "epochs": np.array(self.epochs, dtype=np.int32),
-            "mixture/means": mixtures[:, 0],
-            "mixture/deviations": mixtures[:, 1],
-            "mixture/proportions": mixtures[:, 2],
+            **mixture,
             "histogram/epochs": np.array(self.snapshots, dtype=np.int32),
             "histogram/edges": self.edges,
             "histogram/counts": np.stack(self.counts),

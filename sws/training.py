@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,11 +23,17 @@ from sws.checkpoints import Checkpoint
 from sws.interruption import between
 
 LOG = logging.getLogger(__name__)
+CHECK_EVERY = 20  # steps between looks at the loss, which a GPU has to be waited for
+
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
 class DivergedError(RuntimeError):
     """Training met a value it cannot go on from; the message names step, quantity and remedy."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """A step did not fit into memory; the message names the epoch and what would help."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,9 @@ class Method:
             {"params": others, "weight_decay": 0.0},
         ]
 
+    def prepare(self, optimizer: torch.optim.Optimizer) -> None:
+        """Called once with the optimiser, for methods that take steps of their own beside it."""
+
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch."""
 
@@ -110,9 +118,10 @@ class Method:
 
 @dataclass
 class History:
-    """One row an epoch."""
+    """One row an epoch, and the wall clock of them all, whichever process ran them."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
 
     def write(self, path: Path, columns: Sequence[str]) -> None:
         """As CSV, nine significant digits, an empty field for what a row does not have."""
@@ -185,12 +194,16 @@ def fit(
     ------
     DivergedError
         If the loss is not finite; the last checkpoint is left as it is.
+    OutOfMemoryError
+        If a step does not fit into memory; the same holds.
     """
     model.zero_grad(set_to_none=True)  # what an earlier training left must not reach the first step
     method.attach(model)
     groups = method.parameter_groups(model, settings)
     optimizer = _optimizer(groups, settings)
+    method.prepare(optimizer)
     history, first = History(), 0
+    started = time.perf_counter()
     torch.manual_seed(seed)
 
     def save(epochs: int) -> None:
@@ -202,6 +215,7 @@ def fit(
                     "method": method.state_dict(),
                     "history": history.rows,
                     "epoch": epochs,
+                    "seconds": history.seconds,
                     "random": torch.get_rng_state(),
                 }
             )
@@ -211,18 +225,29 @@ def fit(
         optimizer.load_state_dict(saved["optimizer"])
         method.load_state_dict(saved["method"])
         history.rows, first = saved["history"], saved["epoch"]
+        history.seconds = saved["seconds"]
+        started -= history.seconds
         torch.set_rng_state(saved["random"])
         LOG.info("%s epoch %d/%d: going on from here", description, first, settings.epochs)
     else:
         save(0)
     for epoch in range(first, settings.epochs):
         method.begin_epoch(epoch, settings.epochs)
-        row = _train_epoch(
-            model, batches, method, settings, optimizer, epoch, description, progress
-        )
+        try:
+            row = _train_epoch(
+                model, batches, method, settings, optimizer, epoch, description, progress
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                f"epoch {epoch + 1}: out of memory ({str(error).splitlines()[0][:120]}); lower "
+                "batch_size, or set bfloat16, or run fewer jobs at a time"
+            ) from error
         row["error_val_pct"] = validate(model) if validate is not None else None
         method.end_epoch(epoch, settings.epochs)
         history.rows.append(row | method.record())
+        history.seconds = time.perf_counter() - started
         save(epoch + 1)
         LOG.info("%s epoch %d/%d: %s", description, epoch + 1, settings.epochs, _line(row))
     return history
@@ -276,16 +301,14 @@ def _train_epoch(
             wrong = (logits.argmax(dim=1) != y).sum()
             total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
         seen += len(y)
+        if (number + 1) % CHECK_EVERY == 0:
+            _check_finite(total, epoch, number, settings)
     if not seen:
         raise ValueError(
             f"epoch {epoch + 1} yielded no batch; batches(epoch) must give new ones every time"
         )
+    _check_finite(total, epoch, number, settings)
     cross_entropy, wrong = (total / seen).tolist()
-    if not np.isfinite(cross_entropy):
-        raise DivergedError(
-            f"epoch {epoch + 1}: the cross-entropy is {cross_entropy}; lower the learning rate "
-            f"(now {settings.learning_rate:g}) or τ"
-        )
     return {
         "epoch": epoch + 1,
         "learning_rate": rate,
@@ -293,6 +316,20 @@ def _train_epoch(
         "cross_entropy": cross_entropy,
         "error_train_pct": 100 * wrong,
     }
+
+
+def _check_finite(total: Tensor, epoch: int, number: int, settings: FitSettings) -> None:
+    if not torch.isfinite(total[0]):
+        raise DivergedError(
+            f"epoch {epoch + 1}, step {number + 1}: the cross-entropy is not finite; lower the "
+            f"learning rate (now {settings.learning_rate:g}) or τ"
+        )
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether an allocation failed; on a CPU the framework has no exception of its own for that."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def _steps(batches: Batches) -> int | None:

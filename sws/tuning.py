@@ -16,7 +16,8 @@ import numpy as np
 import yaml
 
 from sws import provenance
-from sws.config import ConfigurationError, Experiment, SoftWeightSharing, validate_settings
+from sws.config import ConfigurationError, Experiment, Point, validate_settings
+from sws.runs import trials_path
 from sws.stages import compress_on, load_pretrained, pretrain_on, set_up
 from sws.task import Task
 from sws.training import Stopwatch
@@ -54,8 +55,7 @@ def tune(
     set_up()
     folder = Path(results) / "tuning" / experiment.pair / method
     table = folder / "trials.csv"
-    base = experiment.point(method, "main").model_dump(mode="json")
-    trials = _read_candidates(candidates, base)
+    trials = _read_candidates(candidates, experiment.point(method, "main"))
     with provenance.RunLock(folder):
         task = Task.load(experiment.dataset, hold_out=True, test=False)
         rows = _read_trials(table)
@@ -63,7 +63,9 @@ def tune(
             for seed in seeds:
                 if any(r["trial"] == name and r["seed"] == str(seed) for r in rows):
                     continue
-                row = _trial(experiment, settings, name, seed, task, folder, checkpoints, progress)
+                row = _trial(
+                    experiment, method, settings, name, seed, task, folder, checkpoints, progress
+                )
                 rows.append(row)
                 _write_trials(table, _mark_main(rows, experiment.allowed_rise_pct))
                 print(
@@ -73,15 +75,16 @@ def tune(
     return table
 
 
-def _read_candidates(path: Path, base: Mapping[str, Any]) -> dict[str, SoftWeightSharing]:
+def _read_candidates(path: Path, base: Point) -> dict[str, Point]:
     try:
         listed = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError:
         raise ConfigurationError(f"{path}: not valid YAML") from None
     if not isinstance(listed, dict):
         raise ConfigurationError(f"{path}: expected names, each with settings to try")
+    values = base.model_dump(mode="json")
     return {
-        name: validate_settings(SoftWeightSharing, _merged(base, changes or {}), f"{path}: {name}")
+        name: validate_settings(type(base), _merged(values, changes or {}), f"{path}: {name}")
         for name, changes in listed.items()
     }
 
@@ -98,7 +101,8 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 def _trial(
     experiment: Experiment,
-    settings: SoftWeightSharing,
+    method: str,
+    settings: Point,
     name: str,
     seed: int,
     task: Task,
@@ -111,9 +115,12 @@ def _trial(
         with provenance.RunLock(start):
             pretrain_on(experiment, seed, task, start, Path(checkpoints), progress)
     before = task.error(load_pretrained(experiment, task, start))
+    if settings.follows is not None:
+        followed = _followed_trial(folder.parents[2], experiment, *settings.follows, seed)
+        settings = settings.following(followed)
     with Stopwatch() as watch:
         outcome = compress_on(
-            experiment, settings, seed, task, start, folder / name / f"seed-{seed}",
+            experiment, method, settings, seed, task, start, folder / name / f"seed-{seed}",
             checkpoints, progress,
         )  # fmt: skip
     outcome.remove_checkpoints()
@@ -133,6 +140,30 @@ def _trial(
         "main": "0",
         "note": "",
     }
+
+
+def _followed_trial(
+    results: Path, experiment: Experiment, method: str, point: str, seed: int
+) -> dict[str, Any]:
+    """As ``metrics.json`` would say it: a seed's trial of that name, or the one marked as main.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such trial.
+    """
+    path = trials_path(results, (experiment.model, experiment.dataset), method)
+    for row in _read_trials(path):
+        named = row["main"] == "1" if point == "main" else row["trial"] == point
+        if named and row["seed"] == str(seed) and row["file_bytes"]:
+            return {
+                "bytes": {"file": int(row["file_bytes"])},
+                "nonzero_pct": float(row["nonzero_pct"]),
+            }
+    raise ConfigurationError(
+        f"{path}: has no trial {point!r} of seed {seed} to follow; tune {method} first, or give "
+        "match.bytes"
+    )
 
 
 def _mark_main(rows: list[dict[str, str]], allowed: float) -> list[dict[str, str]]:

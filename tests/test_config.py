@@ -90,5 +90,5 @@ def test_a_fingerprint_knows_values_and_not_their_spelling(tmp_path):
     changed = altered(tmp_path, lambda v: v["pretraining"].update(weight_decay=0.1))
     original = experiment.pretraining.fingerprint()
     assert config.load_experiment(changed).pretraining.fingerprint() != original
-    spelled_out.write_text(SMOKE.read_text().replace("epochs: 2", "epochs:   2  # two"))
+    spelled_out.write_text(SMOKE.read_text().replace("epochs: 2\n", "epochs:   2  # two\n", 1))
     assert config.load_experiment(spelled_out).pretraining.fingerprint() == original

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sws import lookup
-from sws.likelihood import CHUNK, Components, Exact, Subsampled, Tabulated
+from sws.likelihood import CHUNK, Components, Exact, Subsampled, SubsampledSums, Tabulated
 
 NAMES = ("means", "log-precisions", "log-proportions")
 
@@ -474,3 +474,19 @@ def test_subsampled_resumes_bitwise():
 def test_subsampled_refuses_no_samples():
     with pytest.raises(ValueError, match="at least one weight"):
         Subsampled(0)
+
+
+def test_sums_alone_from_a_sample():
+    """Scores are those of the table, the sums those of Appendix C."""
+    components = Components(np.array([0.0, 0.5]), np.log([100.0, 50.0]), np.log([0.8, 0.2]))
+    torch.manual_seed(0)
+    weights = [0.3 * torch.randn(400), 0.3 * torch.randn(30, 20)]
+    both, table, sample = SubsampledSums(100, seed=5), Tabulated(), Subsampled(100, seed=5)
+    found, expected = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+    sums = both(components, weights, found, 0.5)
+    table(components, weights, expected, 0.5, statistics=False)
+    assert all(map(torch.equal, found, expected))
+    by_hand = sample(components, weights)
+    np.testing.assert_array_equal(sums.counts, by_hand.counts)
+    np.testing.assert_array_equal(sums.second_moments, by_hand.second_moments)
+    assert both(components, weights, found, 0.5, statistics=False) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sws import provenance
+from sws import methods, provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -102,7 +102,7 @@ def test_unknown_modules_and_functions_are_errors():
 
 def test_stages_reach_what_decides_their_results():
     pretrain = provenance.closure(*provenance.STAGE_MODULES["pretrain"])
-    compress = provenance.closure(*provenance.STAGE_MODULES["compress"])
+    compress = provenance.closure(*provenance.stage_modules("compress", "soft-weight-sharing"))
     assert {"sws.training", "sws.models.lenet", "sws.datasets"} <= pretrain
     assert {"sws.training", "sws.mixture", "sws.quantization", "sws.codec"} <= compress
     assert not {"sws.mixture", "sws.quantization", "sws.codec"} & pretrain
@@ -110,10 +110,19 @@ def test_stages_reach_what_decides_their_results():
         assert not any("figures" in name or "tables" in name or "cli" in name for name in found)
 
 
+def test_a_run_follows_the_code_of_its_own_method_only():
+    for method, module in methods.MODULES.items():
+        others = set(methods.MODULES.values()) - {module, "sws.methods.soft_weight_sharing"}
+        found = provenance.closure(*provenance.stage_modules("compress", method))
+        assert module in found
+        assert not others & found, method
+
+
 def test_the_hash_needs_no_deep_learning_framework():
     code = (
         "import sys; from sws import provenance as p; "
-        "[p.code_hash(*m) for m in p.STAGE_MODULES.values()]; print('torch' in sys.modules)"
+        "[p.code_hash(*m) for m in map(p.stage_modules, p.STAGE_MODULES)]; "
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr

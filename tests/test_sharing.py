@@ -311,8 +311,9 @@ def test_a_network_the_registry_does_not_know_comes_back_with_its_buffers():
     decoded = codec.decode(codec.encode(build_network(model, chosen, BOOK)))
     x, _ = data()
     restored = build_module(decoded, Network())
-    with torch.inference_mode():
-        assert torch.equal(restored.eval()(x), model.eval()(x))
+    with torch.inference_mode():  # a·x + b is a normalisation in float16, with 11 bits each
+        torch.testing.assert_close(restored.eval()(x), model.eval()(x), rtol=1e-2, atol=2e-3)
+    assert torch.equal(restored.norm.running_mean, torch.zeros(4))
     with pytest.raises(ValueError, match="pass the module"):
         build_module(decoded)
     with pytest.raises(ValueError, match="on one side only"):

@@ -14,7 +14,14 @@ from sws.checkpoints import Checkpoint
 from sws.config import Precision, Prior, Quantization, Retraining, SoftWeightSharing
 from sws.methods import soft_weight_sharing
 from sws.methods.soft_weight_sharing import annealed, gamma_prior
-from sws.training import DivergedError, FitSettings, Method, TensorBatches, fit
+from sws.training import (
+    DivergedError,
+    FitSettings,
+    Method,
+    OutOfMemoryError,
+    TensorBatches,
+    fit,
+)
 
 EPOCHS = FitSettings(epochs=3, learning_rate=0.01)
 
@@ -199,6 +206,46 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(tmp_p
     assert checkpoint.load()["epoch"] == 2
 
 
+def test_a_loss_that_is_not_finite_is_noticed_within_the_epoch():
+    x, y = blobs()
+    x[:] = math.nan
+    steps = []
+
+    class Counting(Method):
+        def after_step(self):
+            steps.append(1)
+
+    with pytest.raises(DivergedError, match=r"epoch 1, step 20: .* τ"):
+        fit(network(), TensorBatches(x, y, 1, 0), Counting(), FitSettings(1, 0.01))
+    assert len(steps) == 20
+
+
+def test_out_of_memory_says_what_would_help(tmp_path):
+    """A batch that no machine has room for; the checkpoint of the epoch before stays."""
+    checkpoint = Checkpoint(tmp_path / "fit.pt", {})
+
+    class Wasteful(Method):
+        def begin_epoch(self, epoch, epochs):
+            self.epoch = epoch
+
+        def after_backward(self):
+            if self.epoch == 1:
+                torch.empty(1 << 48)
+
+    with pytest.raises(OutOfMemoryError, match="epoch 2: out of memory .* lower batch_size"):
+        fit(network(), batches(), Wasteful(), FitSettings(3, 0.01), checkpoint=checkpoint)
+    assert checkpoint.load()["epoch"] == 1
+
+
+def test_a_mixture_that_takes_every_weight_stops_retraining():
+    """τ so large that the data do not matter: all that is left is the zero component."""
+    precision = Precision(pseudo_count=100, deviation=1e-3)
+    prior = Prior(components=5, interval=1, zero_precision=precision, precision=precision)
+    method = soft_weight_sharing.SoftWeightSharing(prior, Retraining(epochs=30, tau=10), 120)
+    with pytest.raises(DivergedError, match=r"step \d+: the mixture has collapsed, .* lower τ"):
+        fit(network(), batches(), method, FitSettings(30, 0.05))
+
+
 @pytest.mark.parametrize("estimator", ["exact", "tabulated", "subsampled"])
 def test_weights_that_are_not_finite_stop_retraining(estimator):
     x, y = blobs()
@@ -240,7 +287,14 @@ def images():
     return x, (x.mean(dim=(1, 2, 3)) > 0).long() + (x[:, 0].mean(dim=(1, 2)) > 0.1).long()
 
 
-@pytest.mark.parametrize("changes", [{}, {"update": "adam"}, {"estimator": "subsampled"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"update": "adam"},
+        *({"estimator": f"subsampled{variant}"} for variant in ("", "-sums", "-outside")),
+    ],
+)
 def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     """Every epoch of every stage is interrupted once; nothing of the result may show it."""
     prior = SETTINGS.prior.model_copy(update=changes)

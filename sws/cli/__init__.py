@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from sws import interruption
-from sws.cli import files, stages, study
+from sws.cli import comparison, files, prior, stages, study
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -31,7 +31,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _commands in (stages.COMMANDS, files.COMMANDS, study.COMMANDS):
+for _commands in (
+    stages.COMMANDS,
+    files.COMMANDS,
+    study.COMMANDS,
+    comparison.COMMANDS,
+    prior.COMMANDS,
+):
     for _command in _commands:
         app.command()(_command)
 

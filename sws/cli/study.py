@@ -12,9 +12,10 @@ import typer
 from sws.cli.arguments import ConfigFiles, Pairs, Results, Seeds, names, numbers
 
 if TYPE_CHECKING:
+    from sws.runs import MethodPoint, Pair
     from sws.targets import Target
 
-TargetName = Annotated[str, typer.Argument(help="all, mnist, cifar10, cifar100 or smoke.")]
+TargetName = Annotated[str, typer.Argument(help="all, baselines, mnist, …, or smoke.")]
 Output = Annotated[Path | None, typer.Option(help="Where to write; default in the results.")]
 CONFIG = Path("config/config.yaml")
 REFERENCE_OVERLAY = Path("config/reference.yaml")
@@ -117,13 +118,15 @@ def tables(
     from sws import tables as module
     from sws.targets import split_pairs
 
-    chosen = _target(target, config, pairs, seeds)
+    chosen = chosen_target(target, config, pairs, seeds)
     written = module.build(
         results,
         output or results / "tables" / target,
         split_pairs(chosen.pairs),
         chosen.seeds,
+        points_of(chosen),
         missing_data=set(split_pairs([*names(no_data), *chosen.missing])),
+        compare=chosen.compares,
     )
     _list(written)
 
@@ -148,9 +151,9 @@ def figures(
       sws figures mnist --only fig1_weights,fig3_components
     """
     from sws import figures as module
-    from sws.targets import METHOD, POINT, find_experiment, split_pairs
+    from sws.targets import METHOD, POINT, figure_names, find_experiment, split_pairs
 
-    chosen = _target(target, config, pairs, seeds)
+    chosen = chosen_target(target, config, pairs, seeds)
     priors = {
         pair: find_experiment("_".join(pair)).point(METHOD, POINT).prior.model_dump(mode="json")
         for pair in split_pairs(chosen.runnable)
@@ -160,8 +163,9 @@ def figures(
         output or results / "figures" / target,
         split_pairs(chosen.runnable),
         chosen.seeds,
-        only=names(only) if only else None,
+        only=names(only) if only else figure_names(target),
         priors=priors,
+        points=points_of(chosen),
     )
     _list(written)
     for figure, reason in skipped.items():
@@ -222,19 +226,37 @@ def publish(
     from sws.targets import split_pairs
 
     targets = target or ["mnist"]
-    chosen = [_target(t, config or [CONFIG, REFERENCE_OVERLAY], pairs, seeds) for t in targets]
+    points: dict[Pair, list[MethodPoint]] = {}
+    chosen = [
+        chosen_target(t, config or [CONFIG, REFERENCE_OVERLAY], pairs, seeds) for t in targets
+    ]
+    for one in chosen:
+        for pair, own in points_of(one).items():
+            points[pair] = list(dict.fromkeys([*points.get(pair, ()), *own]))
     folder = module.publish(
         results,
         reference or results / "reference",
         split_pairs(dict.fromkeys(pair for one in chosen for pair in one.runnable)),
         chosen[0].seeds,
+        points,
         targets=targets,
         replace=replace,
     )
     print(folder)
 
 
-def _target(
+def points_of(target: Target) -> dict[Pair, list[MethodPoint]]:
+    """The runs that a target wants of each of its pairs."""
+    from sws.targets import METHOD, POINT, find_experiment, points, split_pair
+
+    if not target.compares:
+        return {split_pair(pair): [(METHOD, POINT)] for pair in target.pairs}
+    return {
+        split_pair(pair): list(points(target.name, find_experiment(pair))) for pair in target.pairs
+    }
+
+
+def chosen_target(
     name: str, config: Sequence[Path] | None, pairs: str | None, seeds: str | None
 ) -> Target:
     """A target as configured, with the pairs and seeds given on the command line instead."""

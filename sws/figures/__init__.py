@@ -12,9 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sws import published
-from sws.figures import components, filters, hyper_priors, indexing, style, tradeoff, weights
+from sws.figures import (
+    components,
+    filters,
+    hyper_priors,
+    indexing,
+    methods,
+    style,
+    tradeoff,
+    weights,
+)
 from sws.figures.subject import Subject
-from sws.runs import Case, Pair, ResultsError, read_runs, read_trials
+from sws.runs import Case, MethodPoint, Pair, ResultsError, cases, read_runs, read_trials
 
 
 @dataclass(frozen=True)
@@ -24,14 +33,14 @@ class Kind:
     Attributes
     ----------
     draw : Subject → matplotlib figure, or (Subject, path) → path for an animation.
-    needs : a finished ``run``, the tuning ``trials``, or ``nothing``.
+    needs : a finished ``run``, the tuning ``trials``, runs of all ``methods``, or ``nothing``.
     arrays : what the run's trace must hold (a method without a mixture has none to draw).
     models : the only models it is drawn for; None means all.
     animated : written as one GIF.
     """
 
     draw: Callable
-    needs: Literal["run", "trials", "nothing"]
+    needs: Literal["run", "trials", "methods", "nothing"]
     arrays: tuple[str, ...] = ()
     models: frozenset[str] | None = None
     animated: bool = False
@@ -55,6 +64,7 @@ FIGURES: Mapping[str, Kind] = {
     "fig8_filters": Kind(
         filters.draw_dense, "run", ("filters/final",), frozenset({"lenet-300-100"})
     ),
+    "fig9_methods": Kind(methods.draw, "methods"),
 }
 
 
@@ -88,6 +98,7 @@ def build(
     only: Sequence[str] | None = None,
     priors: Mapping[Pair, Mapping[str, Any]] | None = None,
     published_path: Path | None = None,
+    points: Mapping[Pair, Sequence[MethodPoint]] | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
     """Draw every figure that the results allow.
 
@@ -100,6 +111,7 @@ def build(
     only : names in :data:`FIGURES`; all if None.
     priors : pair → ``prior`` section of the settings in use, as plain values; figures 5 and 6 draw
         its hyper-priors beside the paper's.
+    points : pair → (method, point) of the runs that the comparison of methods draws.
 
     Returns
     -------
@@ -126,6 +138,11 @@ def build(
             tuple(read_runs(results, Case(*pair, method, point), seeds)),
             tuple(read_trials(results, pair, method)),
             published.of_pair(literature, pair),
+            compared=tuple(
+                run
+                for case in cases([pair], (points or {}).get(pair, ()))
+                for run in read_runs(results, case, seeds)
+            ),
         )
     firsts = tuple(subject.runs[0] for subject in subjects.values() if subject.runs)
     subjects[None] = Subject(results, method=method, runs=firsts, priors=priors or {})
@@ -147,6 +164,8 @@ def _lacks(kind: Kind, subject: Subject) -> str | None:
     """What a figure needs and the results do not have."""
     if kind.needs == "trials" and not subject.trials:
         return "no finished tuning trial"
+    if kind.needs == "methods" and not subject.compared:
+        return "no finished run of any method"
     if kind.needs == "run" and not subject.runs:
         return f"no finished run of {subject.method}"
     if kind.arrays:

@@ -22,6 +22,7 @@ class Subject:
     trials : tuning trials on the validation split; empty if there were none.
     literature : published results of the pair.
     priors : pair → ``prior`` section of the settings in use, for the hyper-priors' densities.
+    compared : runs of all methods, points and seeds of the pair.
     """
 
     results: Path
@@ -31,6 +32,7 @@ class Subject:
     trials: Sequence[Trial] = ()
     literature: Sequence[Published] = ()
     priors: Mapping[Pair, Mapping[str, Any]] = field(default_factory=dict)
+    compared: Sequence[Run] = ()
 
     @property
     def a_run(self) -> Run:

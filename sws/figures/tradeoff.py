@@ -74,7 +74,7 @@ def draw_ratio(subject: Subject) -> Figure:
     shown = [p for p in subject.literature if p.delta is not None and p.ratio is not None]
     entries = _theirs(axes, [(p, p.ratio, p.delta) for p in shown])
     lines = _levels(axes, 0.0, "no increase", subject)
-    _log_x(axes)
+    log_x(axes)
     axes.set_xlabel("compression ratio (ours: float32 bytes / bytes of the file; log scale)")
     axes.set_ylabel("error after − error before, percentage points")
     figure.suptitle(
@@ -97,7 +97,7 @@ def draw_bytes(subject: Subject) -> Figure:
     entries = _theirs(axes, [(p, p.size_kb, p.error_end) for p in shown])
     start = fmean(t.start for t in trials)
     lines = _levels(axes, start, "our mean error before", subject)
-    _log_x(axes)
+    log_x(axes)
     axes.set_xlabel("size, kB (ours: the file on disk, 1 kB = 1000 bytes; log scale)")
     axes.set_ylabel("error, % (ours: validation; published: test)")
     figure.suptitle(
@@ -197,7 +197,8 @@ def _short(published: Published) -> str:
     return f"{name} [{published.ratio_class or '?'}]"
 
 
-def _log_x(axes: Axes) -> None:
+def log_x(axes: Axes) -> None:
+    """A logarithmic axis with plain numbers on it."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -8,25 +8,31 @@ the framework never builds a graph over I weights × J components.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sws.checkpoints import Checkpoint
-from sws.config import Precision, Prior, Retraining
-from sws.config import SoftWeightSharing as Settings
-from sws.likelihood import Estimator, Exact, Statistics, Subsampled, Tabulated
+from sws.compression import Compressed, Process, flat_weights, unflatten
+from sws.likelihood import (
+    Components,
+    Estimator,
+    Exact,
+    Statistics,
+    Subsampled,
+    SubsampledSums,
+    Tabulated,
+)
 from sws.mixture import BetaPrior, GammaPrior, Mixture, MixtureDescent, initial_components
-from sws.network import Architecture, InputSpec, QuantizedNetwork
 from sws.parameters import compressible, memory_order
 from sws.quantization import quantize
-from sws.sharing import SharedWeights, build_network
+from sws.sections import Precision, Prior, Retraining
+from sws.sections import SoftWeightSharing as Settings
 from sws.trace import Trace
-from sws.training import Batches, DivergedError, FitSettings, History, Method, Stopwatch, fit
+from sws.training import Batches, DivergedError, FitSettings, Method
 
 
 class SoftWeightSharing(Method):
@@ -37,31 +43,67 @@ class SoftWeightSharing(Method):
     prior, retraining : settings.
     images : N, the number of training images that τ is divided by.
     seed : of Appendix C's sampling.
+    scales : by name, the unit of a tensor's weights: the prior is one of w / scale, and the
+        optimiser's steps are in that unit.
+    held : names of scale-free tensors, whose norms stay as they are (:mod:`sws.batch_norm`).
     """
 
-    def __init__(self, prior: Prior, retraining: Retraining, images: int, seed: int = 0):
+    def __init__(
+        self,
+        prior: Prior,
+        retraining: Retraining,
+        images: int,
+        seed: int = 0,
+        scales: Mapping[str, float] | None = None,
+        held: Sequence[str] = (),
+    ):
         self.prior = prior
         self.retraining = retraining
         self.images = images
         self.seed = seed
+        self.scale_of = scales or {}
+        self.held = frozenset(held)
         self.step = 0
+        self.seconds = 0.0
         self._statistics: Statistics | None = None
 
     def attach(self, model: nn.Module) -> None:
-        self.weights = list(compressible(model).values())
-        components = initial_components(
-            [w.detach() for w in self.weights],
-            self.prior.components,
-            self.prior.zero_proportion.value,
-            self.prior.deviation,
-        )
+        named = compressible(model)
+        self.weights = list(named.values())
+        self.scales = [self.scale_of.get(name, 1.0) for name in named]
+        self.norms = [(w, float(w.detach().norm())) for n, w in named.items() if n in self.held]
+        components = self.initial(self._in_units())
         self.mixture = Mixture(components, zero_proportion=self._beta_prior())
         self.estimator = build_estimator(self.prior, self.seed)
         self.descent = None
         if self.prior.update == "adam":
             self.descent = MixtureDescent(self.mixture, self.prior.rates)
-        self.trace = Trace(self.weights)
-        self.trace.record(0, self.mixture.components, self.weights)
+        self.trace = Trace(self._in_units())
+        self.trace.record(0, self.mixture.components, self._in_units())
+
+    def _in_units(self) -> list[Tensor]:
+        return [w.detach() / s for w, s in zip(self.weights, self.scales, strict=True)]
+
+    def parameter_groups(self, model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
+        """A group for each scale, so that all weights move alike in their own units."""
+        of_scale: dict[float, list[Tensor]] = {}
+        for weight, scale in zip(self.weights, self.scales, strict=True):
+            of_scale.setdefault(scale, []).append(weight)
+        known = {id(w) for w in self.weights}
+        others = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
+        factor = self.retraining.weight_rate
+        groups = [{"params": p, "rate_scale": factor * s} for s, p in of_scale.items()]
+        groups.append({"params": others})
+        return [g | {"weight_decay": 0.0} for g in groups if g["params"]]
+
+    def initial(self, weights: Sequence[Tensor]) -> Components:
+        """The mixture before the first step."""
+        return initial_components(
+            weights,
+            self.prior.components,
+            self.prior.zero_proportion.value,
+            self.prior.deviation,
+        )
 
     @property
     def count(self) -> int:
@@ -84,6 +126,7 @@ class SoftWeightSharing(Method):
         self._tau = self.retraining.tau * (min(1.0, (epoch + 1) / ramp) if ramp > 0 else 1.0)
 
     def after_backward(self) -> None:
+        began = time.perf_counter()
         update = self.step % self.prior.interval == 0
         statistics = self.estimator(
             self.mixture.components,
@@ -91,12 +134,14 @@ class SoftWeightSharing(Method):
             [memory_order(w, w.grad) for w in self.weights],
             -self._tau / self.images,
             statistics=update,
+            scales=self.scales,
         )
         if update:
-            self._follow(statistics)
+            self.follow(statistics)
         self.step += 1
+        self.seconds += time.perf_counter() - began
 
-    def _follow(self, statistics: Statistics) -> None:
+    def follow(self, statistics: Statistics) -> None:
         """Move the mixture towards the weights."""
         self._statistics = statistics
         if self.descent is not None:
@@ -111,8 +156,30 @@ class SoftWeightSharing(Method):
                     "Gamma hyper-prior, or lower τ or the mixture's learning rates"
                 )
 
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Put back the norm of what the prior could shrink at no loss."""
+        for weight, norm in self.norms:
+            now = weight.norm()
+            weight.mul_(torch.where(now > 0, norm / now, 1.0))
+
     def end_epoch(self, epoch: int, epochs: int) -> None:
-        self.trace.record(epoch + 1, self.mixture.components, self.weights, epochs)
+        """Record; a network that the prior has emptied is not worth another epoch.
+
+        Raises
+        ------
+        DivergedError
+            If, late, less than one weight a tensor is left outside the zero component.
+        """
+        statistics = self._statistics
+        late = epoch + 1 > epochs / 2  # before, wide components may still share the small weights
+        if late and statistics.counts[1:].sum() < len(self.weights):
+            raise DivergedError(
+                f"step {self.step}: the mixture has collapsed, "
+                f"{100 * statistics.counts[0] / self.count:.4f} % of the weights are in its zero "
+                f"component; lower τ (now {self.retraining.tau:g})"
+            )
+        self.trace.record(epoch + 1, self.mixture.components, self._in_units(), epochs)
 
     def record(self) -> dict[str, float]:
         counts = self._statistics.counts
@@ -128,6 +195,7 @@ class SoftWeightSharing(Method):
             "descent": None if self.descent is None else self.descent.state_dict(),
             "estimator": self.estimator.state_dict(),
             "step": self.step,
+            "seconds": self.seconds,
             "statistics": self._packed_statistics(),
             "trace": self.trace.state_dict(),
         }
@@ -144,49 +212,15 @@ class SoftWeightSharing(Method):
         if self.descent is not None:
             self.descent.load_state_dict(state["descent"])
         self.estimator.load_state_dict(state["estimator"])
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
         if state["statistics"] is not None:
             log_likelihood, sums = state["statistics"]
             self._statistics = Statistics(log_likelihood, *sums.numpy())
         self.trace.load_state_dict(state["trace"])
 
 
-@dataclass(frozen=True, eq=False)
-class Compressed:
-    """What compressing a network gives.
-
-    Attributes
-    ----------
-    network : ready for :mod:`sws.codec`.
-    history : a row an epoch, over all steps; ``stage`` says which.
-    trace : arrays of ``trace.safetensors``, but for the filters.
-    errors : what ``measure`` returned after retraining (``retrained``) and right after every weight
-        was set to its codebook value, before anything made up for it (``assigned``).
-    components : number of codebook entries that are used, 0 included.
-    seconds : of the retraining, wall clock.
-    """
-
-    network: QuantizedNetwork
-    history: History
-    trace: dict[str, np.ndarray]
-    errors: dict[str, float]
-    components: int
-    seconds: dict[str, float]
-
-
 def compress(
-    model: nn.Module,
-    batches: Batches,
-    images: int,
-    settings: Settings,
-    *,
-    seed: int = 0,
-    checkpoint: Callable[[str], Checkpoint | None] = lambda stage: None,
-    measure: Callable[[nn.Module], float] | None = None,
-    validate: Callable[[nn.Module], float] | None = None,
-    architecture: Architecture | None = None,
-    input_spec: InputSpec | None = None,
-    progress: bool = False,
+    model: nn.Module, batches: Batches, images: int, settings: Settings, **surroundings: Any
 ) -> Compressed:
     """Retrain under the prior, quantise, refine. The model is changed in place.
 
@@ -194,112 +228,36 @@ def compress(
     ----------
     batches : ``batches(epoch)`` yields (inputs, labels).
     images : N, the number of training images.
-    checkpoint : gives the checkpoint of a stage (``retrain``, ``share``, ``refine``).
-    measure : error in per cent, called after retraining and after assignment; for reporting only.
-    validate : error in per cent on held-out data, after every epoch.
+    surroundings : further fields of :class:`sws.compression.Process`.
     """
-    common = {"seed": seed, "validate": validate, "progress": progress}
-    errors: dict[str, float] = {}
     retraining, quantization = settings.retraining, settings.quantization
-    prior = SoftWeightSharing(settings.prior, retraining, images, seed)
-    fitting = FitSettings(
-        retraining.epochs,
-        retraining.learning_rate,
-        retraining.final_rate,
-        bfloat16=retraining.bfloat16,
+    process = Process(model, batches, unit=settings.unit, **surroundings)
+    kind = SoftWeightSharing
+    if settings.prior.estimator == "subsampled-outside":
+        from sws.methods.subsampled import OutsideAdam as kind
+    prior = kind(
+        settings.prior, retraining, images, process.seed, process.scales, process.scale_free()
     )
-    with Stopwatch() as watch:
-        first = fit(model, batches, prior, fitting, checkpoint=checkpoint("retrain"),
-                    description="retrain", **common)  # fmt: skip
-    if measure is not None:
-        errors["retrained"] = measure(model)
-    weights = compressible(model)
-    before = [w.detach().clone().contiguous() for w in weights.values()]
-    flat = torch.cat([w.reshape(-1) for w in before]).double().cpu().numpy()
-    codebook, nats, index = quantize(flat, prior.mixture.components, quantization)
-    indexes = _unflatten(index, weights)
-    if measure is not None:
-        errors["assigned"] = _measure_snapped(model, measure, indexes, codebook)
-    histories = [("retrain", first)]
-    for stage, epochs, rate in (
-        ("share", quantization.sharing_epochs, quantization.sharing_rate),
-        ("refine", quantization.refinement_epochs, quantization.refinement_rate),
-    ):
-        sharing = SharedWeights(
-            indexes, codebook, nats, quantization.distortion,
-            frozen=stage == "refine", codebook_rate=quantization.codebook_rate,
-        )  # fmt: skip
-        fitting = FitSettings(epochs, rate, bfloat16=retraining.bfloat16)
-        done = fit(model, _later(batches, histories), sharing, fitting,
-                   checkpoint=checkpoint(stage), description=stage, **common)  # fmt: skip
-        histories.append((stage, done))
-        indexes, codebook = sharing.indexes(), sharing.codebook.detach().numpy()
-        nats = sharing.nats.numpy()
-    network = build_network(
-        model, indexes, codebook, bias_bits=quantization.bias_bits,
-        architecture=architecture, input_spec=input_spec,
-    )  # fmt: skip
+    process.retrain(prior, retraining)
+    weights = process.weights()
+    codebook, nats, index = quantize(flat_weights(weights), prior.mixture.components, quantization)
+    indexes = unflatten(index, weights)
+    before = process.assign(indexes, codebook)
+    network, indexes = process.refine(indexes, codebook, nats, quantization)
     trace = prior.trace.tensors(before, list(indexes.values()), network.codebooks[0])
-    seconds = {"retrain": watch.seconds}
-    size = len(network.codebooks[0])
-    return Compressed(network, _joined(histories), trace, errors, size, seconds)
-
-
-@torch.no_grad()
-def _measure_snapped(
-    model: nn.Module,
-    measure: Callable[[nn.Module], float],
-    indexes: dict[str, Tensor],
-    codebook: np.ndarray,
-) -> float:
-    """Error with every weight at its codebook value; the weights come back unchanged."""
-    values = torch.as_tensor(codebook, dtype=torch.float32)
-    kept = {name: p.detach().clone() for name, p in model.named_parameters() if name in indexes}
-    parameters = dict(model.named_parameters())
-    for name, index in indexes.items():
-        parameters[name].copy_(values[index])
-    error = measure(model)
-    for name, value in kept.items():
-        parameters[name].copy_(value)
-    return error
-
-
-def _unflatten(index: np.ndarray, weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """One flat vector of indexes to a tensor for each weight."""
-    parts = torch.from_numpy(index).split([w.numel() for w in weights.values()])
-    return {n: p.view(w.shape) for (n, w), p in zip(weights.items(), parts, strict=True)}
-
-
-def _later(batches: Batches, histories: list[tuple[str, History]]) -> Batches:
-    """The batches with epochs counted on from the stages before: no order is seen twice."""
-    return Continued(batches, sum(len(h.rows) for _, h in histories))
-
-
-@dataclass(frozen=True)
-class Continued:
-    """Batches whose epoch 0 is a later one of others."""
-
-    batches: Batches
-    epochs: int
-
-    def __call__(self, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
-        return self.batches(epoch + self.epochs)
-
-    def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]
-
-
-def _joined(histories: list[tuple[str, History]]) -> History:
-    rows = [row | {"stage": stage} for stage, history in histories for row in history.rows]
-    return History([row | {"epoch": number} for number, row in enumerate(rows, start=1)])
+    done = process.compressed(network, trace)
+    done.seconds["prior"] = prior.seconds
+    return done
 
 
 def build_estimator(prior: Prior, seed: int = 0) -> Estimator:
     """The estimator that the settings name."""
     if prior.estimator == "exact":
         return Exact()
-    if prior.estimator == "subsampled":
+    if prior.estimator in ("subsampled", "subsampled-outside"):
         return Subsampled(prior.samples, seed)
+    if prior.estimator == "subsampled-sums":
+        return SubsampledSums(prior.samples, seed)
     return Tabulated()
 
 

@@ -2,10 +2,16 @@
 
 
 def made(target):
-    """An input function: the tables and figures of a target."""
+    """An input function: all tables and figures of a target."""
     return lambda wildcards: [
         *getattr(rules, f"tables_{target}").output,
         *getattr(rules, f"figures_{target}").output,
+        *(
+            path
+            for kind in ("costs", "coders")
+            if target in targets.COMPARING
+            for path in getattr(rules, f"{kind}_{target}").output
+        ),
     ]
 
 

@@ -20,6 +20,7 @@ for target in targets.TARGETS:
             target=target,
             pairs=",".join(PLAN.target(target).runnable),
             seeds=",".join(map(str, PLAN.target(target).seeds)),
+            points=lambda wildcards, target=target: PLAN.points_id(target),
             code=provenance.code_hash("sws.figures")[:16],
         shell:
             "sws --log {log} figures {params.target} --results {params.results}"

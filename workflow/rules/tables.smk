@@ -22,7 +22,7 @@ for target in targets.TARGETS:
                 category="Tables",
                 labels={"table": "Layers", "target": target},
             ),
-            multiext(f"{RESULTS}/tables/{target}/", "table1.md", "table1.tex", "layers.md"),
+            PLAN.table_files(target),
         log:
             f"logs/tables/{target}.log",
         localrule: True
@@ -32,6 +32,7 @@ for target in targets.TARGETS:
             pairs=",".join(PLAN.target(target).pairs),
             seeds=",".join(map(str, PLAN.target(target).seeds)),
             missing=",".join(PLAN.target(target).missing),
+            points=lambda wildcards, target=target: PLAN.points_id(target),
             code=provenance.code_hash("sws.tables")[:16],
         shell:
             "sws --log {log} tables {params.target} --results {params.results}"

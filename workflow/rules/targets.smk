@@ -22,6 +22,13 @@ rule cifar100:
     localrule: True
 
 
+rule baselines:
+    """Every method at every point on the configured pairs, compared; hours, see the README."""
+    input:
+        made("baselines"),
+    localrule: True
+
+
 rule smoke:
     """Everything on a small slice of MNIST, in a minute or two; its numbers mean nothing."""
     input:

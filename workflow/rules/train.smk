@@ -35,6 +35,8 @@ rule compress:
             "pretrained.safetensors",
             "metrics.json",
         ),
+        # a method that matches the size of another's file waits for that file
+        lambda w: PLAN.followed(f"{w.model}_{w.dataset}", w.method, w.point, w.seed),
     output:
         multiext(
             f"{RESULTS}/runs/{{model}}_{{dataset}}/{{method}}/{{point}}/seed-{{seed}}/",

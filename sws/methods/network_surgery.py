@@ -1,0 +1,148 @@
+"""Dynamic network surgery (Guo, Yao & Chen 2016), and sharing on top.
+
+The paper prunes and stores parameters as they are; its ratio is a count of parameters. What the
+paper's method gives is measured after retraining (``error_retrained_pct``,
+``nonzero_retrained_pct``, biases counted as the paper counts them). So that there is a file to
+weigh, k-means and the same refinement as for other methods follow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sws.baselines import NetworkSurgery, Surgery
+from sws.clustering import cluster_nonzeros, code_lengths
+from sws.compression import Compressed, Process, flat_weights, unflatten
+from sws.masking import check_layers, layer_of, of_layer
+from sws.parameters import compressible
+from sws.trace import Trace
+from sws.training import Batches, FitSettings, Method
+
+
+class SplicedWeights(Method):
+    """Masks that close and open again, over weights that are all trained.
+
+    The network runs with W ∘ T; the gradient found there goes to all of W, so that what was cut
+    can grow until it is spliced back (eq. 2 of the paper). With a_l = 0.9·t_l and b_l = 1.1·t_l,
+    t_l = max(0, mean + c·sd) of |W_l| (weights and biases of the layer together, taken once at the
+    start), T becomes 0 below a_l, 1 above b_l, and stays between them (eq. 3). Masks are updated at
+    a step with probability (1 + γ·step)^−p, until they stay.
+
+    Parameters
+    ----------
+    steps : of the whole training.
+    seed : of the draws.
+    """
+
+    def __init__(self, settings: Surgery, steps: int, seed: int = 0):
+        self.settings = settings
+        self.steps = steps
+        self.step = 0
+        self.draws = torch.Generator().manual_seed(seed)
+
+    def attach(self, model: nn.Module) -> None:
+        check_layers(model, self.settings.c_of)
+        parameters = dict(model.named_parameters())
+        weights = compressible(model)
+        biases = [f"{layer_of(n)}.bias" for n in weights if f"{layer_of(n)}.bias" in parameters]
+        self.shown = {n: p for n, p in parameters.items() if n in weights or n in biases}
+        self.others = [p for n, p in parameters.items() if n not in self.shown]
+        self.latent = {n: nn.Parameter(p.detach().clone()) for n, p in self.shown.items()}
+        self.masks = {n: torch.ones_like(p, dtype=torch.bool) for n, p in self.shown.items()}
+        self.thresholds = {}
+        for name in weights:
+            members = [n for n in self.shown if layer_of(n) == layer_of(name)]
+            values = torch.cat([self.latent[n].detach().reshape(-1).abs() for n in members])
+            c = of_layer(name, self.settings.c, self.settings.c_of)
+            limit = max(0.0, float(values.mean() + c * values.std(correction=0)))
+            self.thresholds |= dict.fromkeys(members, limit)
+
+    def parameter_groups(self, model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
+        matrices = [v for v in self.latent.values() if v.ndim > 1]
+        others = [v for v in self.latent.values() if v.ndim <= 1] + self.others
+        return [
+            {"params": matrices, "weight_decay": self.settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+
+    def after_backward(self) -> None:
+        for name, parameter in self.shown.items():
+            self.latent[name].grad = parameter.grad
+            parameter.grad = None
+
+    def after_step(self) -> None:
+        chance = (1 + self.settings.gamma * self.step) ** -self.settings.power
+        drawn = float(torch.rand((), generator=self.draws))
+        if self.step < self.settings.until * self.steps and drawn < chance:
+            self._operate()
+        self.step += 1
+        self._show()
+
+    def _operate(self) -> None:
+        """Update all masks (eq. 3)."""
+        for name, value in self.latent.items():
+            size, limit = value.detach().abs(), self.thresholds[name]
+            mask = self.masks[name]
+            mask &= size > 0.9 * limit
+            mask |= size > 1.1 * limit
+
+    @torch.no_grad()
+    def _show(self) -> None:
+        """Write W ∘ T into the network."""
+        for name, parameter in self.shown.items():
+            torch.mul(self.latent[name], self.masks[name], out=parameter.data)
+
+    @property
+    def nonzero_pct(self) -> float:
+        """Share of the parameters inside the masks, biases included, in per cent."""
+        kept = sum(int(mask.sum()) for mask in self.masks.values())
+        return 100 * kept / sum(mask.numel() for mask in self.masks.values())
+
+    def record(self) -> dict[str, float]:
+        return {"nonzero_pct": self.nonzero_pct}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "latent": {n: v.detach() for n, v in self.latent.items()},
+            "masks": self.masks,
+            "thresholds": self.thresholds,
+            "step": self.step,
+            "draws": self.draws.get_state(),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, value in self.latent.items():
+            value.copy_(state["latent"][name])
+            self.masks[name].copy_(state["masks"][name])
+        self.thresholds, self.step = state["thresholds"], state["step"]
+        self.draws.set_state(state["draws"])
+
+
+def compress(
+    model: nn.Module, batches: Batches, images: int, settings: NetworkSurgery, **surroundings: Any
+) -> Compressed:
+    """Operate on the network, then share and refine what is left. The model is changed in place.
+
+    Parameters
+    ----------
+    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
+    """
+    retraining, quantization = settings.retraining, settings.quantization
+    process = Process(model, batches, unit=settings.unit, **surroundings)
+    trace = Trace.of_start(process.weights().values())
+    steps = retraining.epochs * -(-images // retraining.batch_size)
+    surgery = SplicedWeights(retraining, steps, process.seed)
+    process.retrain(surgery, retraining, optimizer=retraining.optimizer)
+    weights = process.weights()
+    codebook, index = cluster_nonzeros(flat_weights(weights), quantization.clusters)
+    indexes: dict[str, Tensor] = unflatten(index, weights)
+    before = process.assign(indexes, codebook)
+    trace.record(retraining.epochs, None, before, retraining.epochs)
+    nats = code_lengths(index, len(codebook))
+    network, indexes = process.refine(indexes, codebook, nats, quantization)
+    arrays = trace.tensors(before, list(indexes.values()), network.codebooks[0])
+    return process.compressed(network, arrays, nonzero_retrained_pct=surgery.nonzero_pct)

@@ -1,0 +1,170 @@
+"""The control without a prior: gradual magnitude pruning instead, and everything else the same.
+
+Sparsity rises as 1 − (1 − t)³ towards its final value while the network trains (Zhu & Gupta 2018),
+by one threshold for the whole network. k-means takes the place of the mixture's means. The final
+sparsity is searched for until the file is as large as that of soft weight-sharing, so that the two
+differ in error alone. Every try is a training of its own from the same start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from sws import codec
+from sws.baselines import GradualPruning, NoPrior
+from sws.clustering import cluster_nonzeros, code_lengths
+from sws.compression import Compressed, Process, flat_weights, unflatten
+from sws.masking import MaskedWeights, threshold_of
+from sws.parameters import compressible
+from sws.trace import Trace
+from sws.training import Batches
+
+
+class GloballyPruned(MaskedWeights):
+    """Keep the largest weights of the network, fewer and fewer of them.
+
+    Parameters
+    ----------
+    nonzeros : weights left in the end.
+    steps : of the whole training.
+    """
+
+    def __init__(self, settings: GradualPruning, nonzeros: int, steps: int):
+        super().__init__(settings.weight_decay)
+        self.settings = settings
+        self.nonzeros = nonzeros
+        self.steps = steps
+
+    def after_step(self) -> None:
+        self.step += 1
+        first, last = (int(f * self.steps) for f in (self.settings.begin, self.settings.until))
+        due = self.step >= last or (self.step - first) % self.settings.interval == 0
+        if first < self.step <= last and due:
+            self._prune((self.step - first) / (last - first))
+        self.apply()
+
+    def _prune(self, progress: float) -> None:
+        count = sum(weight.numel() for weight in self.weights.values())
+        sparsity = (1 - self.nonzeros / count) * (1 - (1 - progress) ** 3)
+        threshold = threshold_of(self.weights, count - round(sparsity * count))
+        for name, weight in self.weights.items():
+            self.masks[name] &= weight.detach().abs() > threshold
+
+
+def compress(
+    model: nn.Module, batches: Batches, images: int, settings: NoPrior, **surroundings: Any
+) -> Compressed:
+    """Prune, cluster and refine until the file has the size wanted. The model is changed in place.
+
+    Parameters
+    ----------
+    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
+        Checkpoints are asked for by stage and try, and a finished try resumes from its own.
+
+    Raises
+    ------
+    ValueError
+        If the settings do not say how large the file should be.
+    """
+    match = settings.match
+    if match.bytes is None:
+        raise ValueError("no-prior needs match.bytes, or the metrics of the run that it follows")
+    start = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    weights = sum(w.numel() for w in compressible(model).values())
+    given = surroundings.pop("checkpoint", lambda stage: None)
+    tries: list[tuple[int, Compressed]] = []
+
+    def attempt(nonzeros: int) -> int:
+        number = len(tries) + 1
+        model.load_state_dict(start)
+        done = prune_and_share(
+            model, batches, images, settings, nonzeros,
+            checkpoint=lambda stage: given(f"{stage}-{number}"), **surroundings,
+        )  # fmt: skip
+        size = len(codec.encode(done.network))
+        print(f"try {number}: {nonzeros} weights, {size} bytes, wanted {match.bytes}")
+        tries.append((size, done))
+        return size
+
+    first = max(1, round(match.nonzero_pct / 100 * weights))
+    search(attempt, first, weights, match.bytes, match.tolerance_pct / 100, match.tries)
+    _, best = min(tries, key=lambda one: abs(math.log(one[0] / match.bytes)))
+    spent = sum(done.seconds["retrain"] + done.seconds["quantize"] for _, done in tries)
+    best.seconds["search"] = spent - best.seconds["retrain"] - best.seconds["quantize"]
+    best.measures.update(tries=len(tries), matched_bytes=match.bytes)
+    return best
+
+
+def search(
+    size_of: Callable[[int], int], first: int, most: int, wanted: int, tolerance: float, tries: int
+) -> int:
+    """The number of non-zeros whose file has the size wanted.
+
+    False position on logarithms, halving where that would leave the bracket or hardly move. Until
+    there is a bracket, size is taken to be proportional to the number.
+
+    Parameters
+    ----------
+    size_of : bytes of the file with so many non-zeros left; rises, up to noise.
+    first, most : where to begin, and the largest number.
+    tolerance : relative, of the size.
+    tries : calls of ``size_of``, at most.
+
+    Returns
+    -------
+    The last number tried: within the tolerance, unless the tries ran out.
+    """
+    known: dict[int, int] = {}
+    number = min(max(1, first), most)
+    for _ in range(tries):
+        known[number] = size_of(number)
+        if abs(known[number] / wanted - 1) <= tolerance:
+            break
+        small = max((n for n, size in known.items() if size < wanted), default=None)
+        large = min((n for n, size in known.items() if size > wanted), default=None)
+        if small is not None and large is not None and small < large:
+            following = _between(small, large, known, wanted)
+        else:
+            following = round(number * wanted / known[number])
+        following = min(max(1, following), most)
+        if following in known:
+            break
+        number = following
+    return number
+
+
+def _between(small: int, large: int, known: dict[int, int], wanted: int) -> int:
+    low, high = math.log(known[small]), math.log(known[large])
+    share = (math.log(wanted) - low) / (high - low)
+    share = min(max(share, 0.1), 0.9)  # one far end must not hold the other where it is
+    return round(math.exp(math.log(small) + share * (math.log(large) - math.log(small))))
+
+
+def prune_and_share(
+    model: nn.Module,
+    batches: Batches,
+    images: int,
+    settings: NoPrior,
+    nonzeros: int,
+    **surroundings: Any,
+) -> Compressed:
+    """One try: everything but the search."""
+    retraining, quantization = settings.retraining, settings.quantization
+    process = Process(model, batches, unit=settings.unit, **surroundings)
+    trace = Trace.of_start(process.weights().values())
+    steps = retraining.epochs * -(-images // retraining.batch_size)
+    pruning = GloballyPruned(retraining, nonzeros, steps)
+    process.retrain(pruning, retraining)
+    weights = process.weights()
+    codebook, index = cluster_nonzeros(flat_weights(weights), quantization.clusters)
+    indexes = unflatten(index, weights)
+    before = process.assign(indexes, codebook)
+    trace.record(retraining.epochs, None, before, retraining.epochs)
+    nats = code_lengths(index, len(codebook))
+    network, indexes = process.refine(indexes, codebook, nats, quantization)
+    arrays = trace.tensors(before, list(indexes.values()), network.codebooks[0])
+    return process.compressed(network, arrays, nonzero_retrained_pct=pruning.nonzero_pct)

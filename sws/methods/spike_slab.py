@@ -1,0 +1,83 @@
+"""Sparsity without sharing: a spike at zero and one broad slab as the prior, then k-means.
+
+The same training as soft weight-sharing, with a mixture of two components that both keep their mean
+of 0: it pulls weights to zero and nowhere else. What sharing adds is the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from sws.baselines import Slab, SpikeSlab
+from sws.clustering import cluster_nonzeros, code_lengths
+from sws.compression import Compressed, Process, flat_weights, unflatten
+from sws.likelihood import Components, Statistics
+from sws.methods.soft_weight_sharing import SoftWeightSharing
+from sws.quantization import assign_map
+from sws.sections import Precision, Prior, Proportion
+from sws.training import Batches
+
+HELD = 10.0  # pseudo-count of the slab's width, in weights: more than there can be
+
+
+class SpikeAndSlab(SoftWeightSharing):
+    """Retraining under a spike and a slab whose means are 0 and stay so."""
+
+    def initial(self, weights: Sequence[Tensor]) -> Components:
+        zero = self.prior.zero_proportion.value
+        widths = np.full(2, -2 * np.log(self.prior.deviation))
+        return Components(np.zeros(2), widths, np.log([zero, 1 - zero]))
+
+    def follow(self, statistics: Statistics) -> None:
+        super().follow(statistics)
+        c = self.mixture.components
+        self.mixture.components = Components(np.zeros(2), c.log_precisions, c.log_proportions)
+
+
+def as_prior(slab: Slab) -> Prior:
+    """The settings of a mixture of two whose second component keeps its width."""
+    return Prior(
+        components=2,
+        deviation=slab.deviation,
+        zero_proportion=Proportion(value=slab.zero_proportion),
+        zero_precision=slab.zero_precision,
+        precision=Precision(pseudo_count=HELD, deviation=slab.deviation),
+        interval=slab.interval,
+        damping=slab.damping,
+    )
+
+
+def compress(
+    model: nn.Module, batches: Batches, images: int, settings: SpikeSlab, **surroundings: Any
+) -> Compressed:
+    """Retrain under the prior, prune what belongs to the spike, cluster the rest, refine.
+
+    Parameters
+    ----------
+    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
+    """
+    retraining, quantization = settings.retraining, settings.quantization
+    process = Process(model, batches, unit=settings.unit, **surroundings)
+    prior = SpikeAndSlab(
+        as_prior(settings.prior), retraining, images, process.seed,
+        process.scales, process.scale_free(),
+    )  # fmt: skip
+    process.retrain(prior, retraining)
+    weights = process.weights()
+    flat = flat_weights(weights)
+    flat[assign_map(flat, prior.mixture.components) == 0] = 0.0
+    codebook, index = cluster_nonzeros(flat, quantization.clusters)
+    indexes = unflatten(index, weights)
+    before = process.assign(indexes, codebook)
+    nats = code_lengths(index, len(codebook))
+    network, indexes = process.refine(indexes, codebook, nats, quantization)
+    arrays = prior.trace.tensors(before, list(indexes.values()), network.codebooks[0])
+    done = process.compressed(
+        network, arrays, nonzero_retrained_pct=100 * float(np.mean(flat != 0))
+    )
+    done.seconds["prior"] = prior.seconds
+    return done

@@ -1,0 +1,72 @@
+# What methods are compared by beside table 1: coders, and the costs of training and inference.
+
+
+rule profile:
+    input:
+        f"{RESULTS}/runs/{{model}}_{{dataset}}/{{method}}/{{point}}/seed-{{seed}}/model.sws",
+    output:
+        f"{RESULTS}/profiles/{{model}}_{{dataset}}/{{method}}/{{point}}/seed-{{seed}}.json",
+    log:
+        "logs/profile/{model}_{dataset}/{method}/{point}/seed-{seed}.log",
+    # asks for a whole machine, so that nothing else runs while it takes times; and computes on one
+    # thread, as the runs of small networks do
+    threads: 64
+    params:
+        seconds=lambda w: 0.02 if w.dataset.endswith("-smoke") else 1.0,
+        code=provenance.code_hash("sws.inference")[:16],
+    shell:
+        "OMP_NUM_THREADS=1 sws --log {log} profile {input} {output} --seconds {params.seconds}"
+
+
+for target in targets.COMPARING:
+
+    rule:
+        name:
+            f"costs_{target}"
+        input:
+            runs=runs(target, "metrics.json", "history.csv"),
+            profiles=lambda wildcards, target=target: PLAN.profile_files(target),
+        output:
+            report(
+                f"{RESULTS}/tables/{target}/costs.csv",
+                caption="../report/costs.rst",
+                category="Tables",
+                labels={"table": "Costs", "target": target},
+            ),
+            f"{RESULTS}/tables/{target}/costs.md",
+        log:
+            f"logs/costs/{target}.log",
+        params:
+            results=lambda wildcards: RESULTS,
+            target=target,
+            pairs=",".join(PLAN.target(target).runnable),
+            seeds=",".join(map(str, PLAN.target(target).seeds)),
+            code=provenance.code_hash("sws.costs")[:16],
+        shell:
+            "sws --log {log} costs {params.target} --results {params.results}"
+            " --pairs '{params.pairs}' --seeds {params.seeds}"
+
+    rule:
+        name:
+            f"coders_{target}"
+        input:
+            runs=runs(target, "metrics.json", "model.sws"),
+        output:
+            report(
+                f"{RESULTS}/tables/{target}/coders.csv",
+                caption="../report/coders.rst",
+                category="Tables",
+                labels={"table": "Coders", "target": target},
+            ),
+            f"{RESULTS}/tables/{target}/coders.md",
+        log:
+            f"logs/coders/{target}.log",
+        params:
+            results=lambda wildcards: RESULTS,
+            target=target,
+            pairs=",".join(PLAN.target(target).runnable),
+            seeds=",".join(map(str, PLAN.target(target).seeds)),
+            code=provenance.code_hash("sws.coders")[:16],
+        shell:
+            "sws --log {log} coders {params.target} --results {params.results}"
+            " --pairs '{params.pairs}' --seeds {params.seeds}"

@@ -1,0 +1,54 @@
+# Studies of the method itself: what a step of the prior costs.
+
+PRIOR_COST = f"{RESULTS}/studies/prior/{{case}}/{{estimator}}.json"
+
+
+rule prior_cost:
+    output:
+        PRIOR_COST,
+    log:
+        "logs/prior-cost/{case}/{estimator}.log",
+    wildcard_constraints:
+        case="[a-z0-9-]+",
+        estimator="[a-z0-9-]+",
+    # asks for a whole machine, so that nothing else runs while it takes times
+    threads: 64
+    params:
+        code=provenance.code_hash("sws.prior_cost")[:16],
+    shell:
+        "sws --log {log} prior-cost {wildcards.case} {wildcards.estimator} {output}"
+
+
+rule prior_study:
+    input:
+        expand(PRIOR_COST, case=targets.PRIOR_CASES, estimator=targets.PRIOR_ESTIMATORS),
+    output:
+        report(
+            f"{RESULTS}/tables/studies/prior.csv",
+            caption="../report/prior.rst",
+            category="Tables",
+            labels={"table": "A step of the prior", "target": "studies"},
+        ),
+        f"{RESULTS}/tables/studies/prior.md",
+        report(
+            f"{RESULTS}/figures/studies/fig10_prior.svg",
+            caption="../report/prior.rst",
+            category="Figures",
+            subcategory="Studies",
+            labels={"figure": "A step of the prior"},
+        ),
+        f"{RESULTS}/figures/studies/fig10_prior.png",
+    log:
+        "logs/prior-study.log",
+    params:
+        results=lambda wildcards: RESULTS,
+        code=provenance.code_hash("sws.prior_study")[:16],
+    shell:
+        "sws --log {log} prior-study --results {params.results}"
+
+
+rule studies:
+    """What a step of the prior costs; half an hour, on a machine that does nothing else."""
+    input:
+        rules.prior_study.output,
+    localrule: True
