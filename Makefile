@@ -62,7 +62,7 @@ schemas: $(READY)  ## write workflow/schemas anew from sws/config.py
 lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet '.[test]'
+	$(VENV)-lock/bin/python -m pip install --quiet '.[cluster,test]'
 	$(VENV)-lock/bin/python -m pip freeze --exclude sws \
 	  | sed -E '/^(cuda-|nvidia-|triton=)/s/$$/ ; platform_system == "Linux"/' > requirements.lock
 	rm -rf $(VENV)-lock

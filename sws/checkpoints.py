@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from sws.interruption import protected
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -33,6 +35,10 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write beside the old file and rename, so that a kill at any time leaves a whole one."""
+        with protected():
+            self._save(state)
+
+    def _save(self, state: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for left in self.path.parent.glob(f"{self.path.name}.partial-*"):
             left.unlink(missing_ok=True)  # by a save that was killed: a folder has one writer

@@ -346,7 +346,11 @@ def _fetch(raw: RawSet, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as scratch:
         socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
         try:
-            getattr(torchvision.datasets, raw.torchvision)(scratch, download=True)
+            # not through the constructor, which would unpickle what it has fetched
+            kind = getattr(torchvision.datasets, raw.torchvision)
+            fetcher = kind.__new__(kind)
+            fetcher.root = scratch
+            fetcher.download()
         finally:
             socket.setdefaulttimeout(timeout)
         (target / folder).mkdir(parents=True, exist_ok=True)

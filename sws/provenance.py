@@ -7,11 +7,13 @@ deep-learning framework, and it ignores what cannot change a result: comments an
 from __future__ import annotations
 
 import ast
+import contextlib
 import datetime
 import functools
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import socket
@@ -50,6 +52,7 @@ NEUTRAL = frozenset(
     {
         "sws.baselines",
         "sws.config",
+        "sws.interruption",
         "sws.methods",  # a table of names; the method that a stage calls is asked for by its module
         "sws.provenance",
         "sws.runs",
@@ -343,7 +346,9 @@ class RunLock:
     """Held while a run writes to ``folder``; a second writer fails at once, naming the first.
 
     The kernel drops the lock with the process, however that ends: nothing is left to clean up. The
-    lock file stands beside the folder and stays, empty of meaning when nobody holds it.
+    lock file stands beside the folder and stays. Its first line names the process that holds it,
+    or held it last; its second line is the last thing that this package's logger reported, such as
+    the epoch, or how the run ended. :mod:`sws.status` reads it.
 
     Raises
     ------
@@ -355,28 +360,60 @@ class RunLock:
         from filelock import FileLock
 
         self.folder = Path(folder)
-        self.path = self.folder.with_name(f".{self.folder.name}.lock")
+        self.path = lock_path(self.folder)
         self._lock = FileLock(self.path)
+        self._handler = _Notes(self)
 
     def __enter__(self) -> RunLock:
         from filelock import Timeout
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=0)
+            # whoever asks whether it is held (sws status) holds it for a moment
+            self._lock.acquire(timeout=0.5, poll_interval=0.1)
         except Timeout:
             raise LockedError(
                 f"{self.folder}: {self._holder()} is writing there; wait until it ends, or stop it"
             ) from None
-        self.path.write_text(f"{os.getpid()} {socket.gethostname()}\n")
+        self.note("started")
+        logger = logging.getLogger(PACKAGE.name)
+        logger.addHandler(self._handler)
+        if not logger.isEnabledFor(logging.INFO):
+            logger.setLevel(logging.INFO)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        logging.getLogger(PACKAGE.name).removeHandler(self._handler)
+        if error is None:
+            self.note("finished")
+        elif isinstance(error, Exception):  # a run that is told to stop keeps its last line
+            self.note(f"failed: {' '.join(str(error).split()) or kind.__name__}")
         self._lock.release()
+
+    def note(self, text: str) -> None:
+        """Leave a line for those who ask what this run is doing; never a reason to fail."""
+        with contextlib.suppress(OSError):
+            self.path.write_text(f"{os.getpid()} {socket.gethostname()}\n{text}\n")
 
     def _holder(self) -> str:
         try:
-            pid, host = self.path.read_text().split()
-        except (OSError, ValueError):
+            pid, host = self.path.read_text().splitlines()[0].split()
+        except (OSError, ValueError, IndexError):
             return "another process"
         return f"process {pid}" + ("" if host == socket.gethostname() else f" on {host}")
+
+
+def lock_path(folder: Path) -> Path:
+    """The lock file of a result folder."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+class _Notes(logging.Handler):
+    """Keeps the last message in the lock file."""
+
+    def __init__(self, run: RunLock) -> None:
+        super().__init__(logging.INFO)
+        self._run = run
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._run.note(record.getMessage())

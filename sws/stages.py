@@ -28,6 +28,7 @@ from sws.checkpoints import Checkpoint
 from sws.compression import Compressed
 from sws.config import Experiment, Point, Settings
 from sws.evaluation import build_module, input_spec
+from sws.interruption import protected
 from sws.network import Architecture, QuantizedNetwork
 from sws.task import Task
 from sws.trace import serialize
@@ -82,8 +83,9 @@ def _outputs(folder: Path) -> Iterable[Path]:
     try:
         yield scratch
         names = sorted(os.listdir(scratch), key=lambda name: name == "metrics.json")
-        for name in names:
-            (scratch / name).replace(folder / name)
+        with protected():
+            for name in names:
+                (scratch / name).replace(folder / name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -31,6 +31,22 @@ THREADS: Mapping[str, int] = {
 }
 """Every network of the registry, with the threads that a job on it asks for."""
 
+# What a scheduler is asked for. Memory: twice the peak that we saw, the framework's own gigabyte
+# included. Time: a generous multiple of what our runs took on two slow cores. A job that runs out
+# of either is handed in again with more, and goes on from its checkpoint.
+MEMORY_MB: Mapping[str, int] = {
+    "lenet-300-100": 3000,
+    "lenet-5-caffe": 3000,
+    "wrn-16-4": 8000,
+    "vgg-16": 12000,
+}
+MINUTES: Mapping[str, int] = {
+    "lenet-300-100": 60,
+    "lenet-5-caffe": 120,
+    "wrn-16-4": 1440,
+    "vgg-16": 1440,
+}
+
 DATASET_TARGETS: Mapping[str, str] = {
     "mnist": "mnist",
     "cifar10": "cifar-10",
@@ -201,6 +217,14 @@ class Plan:
 
     def threads(self, model: str) -> int:
         return THREADS.get(model, 1)
+
+    def memory_mb(self, model: str, attempt: int = 1) -> int:
+        """Main memory to ask a scheduler for, in megabytes; more with each attempt."""
+        return attempt * MEMORY_MB.get(model, 4000)
+
+    def minutes(self, model: str, attempt: int = 1) -> int:
+        """Time to ask a scheduler for; more with each attempt."""
+        return attempt * MINUTES.get(model, 240)
 
     def gpus(self, model: str) -> int:
         """1 for a network that fills a GPU; small ones share it, or do without."""

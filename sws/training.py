@@ -6,6 +6,7 @@ projections and per-cluster gradients need.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sws.checkpoints import Checkpoint
+from sws.interruption import between
 
+LOG = logging.getLogger(__name__)
 CHECK_EVERY = 20  # steps between looks at the loss, which a GPU has to be waited for
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
@@ -183,8 +186,8 @@ def fit(
     ----------
     batches : ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
     method : what to add to plain training.
-    checkpoint : written after every epoch and resumed from if it fits (same bytes in the end as
-        without the interruption).
+    checkpoint : written at the start and after every epoch, and resumed from if it fits (same bytes
+        in the end as without the interruption).
     validate : error in per cent on held-out data, called after every epoch.
 
     Raises
@@ -202,6 +205,21 @@ def fit(
     history, first = History(), 0
     started = time.perf_counter()
     torch.manual_seed(seed)
+
+    def save(epochs: int) -> None:
+        if checkpoint is not None:
+            checkpoint.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "method": method.state_dict(),
+                    "history": history.rows,
+                    "epoch": epochs,
+                    "seconds": history.seconds,
+                    "random": torch.get_rng_state(),
+                }
+            )
+
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -210,6 +228,9 @@ def fit(
         history.seconds = saved["seconds"]
         started -= history.seconds
         torch.set_rng_state(saved["random"])
+        LOG.info("%s epoch %d/%d: going on from here", description, first, settings.epochs)
+    else:
+        save(0)
     for epoch in range(first, settings.epochs):
         method.begin_epoch(epoch, settings.epochs)
         try:
@@ -227,19 +248,16 @@ def fit(
         method.end_epoch(epoch, settings.epochs)
         history.rows.append(row | method.record())
         history.seconds = time.perf_counter() - started
-        if checkpoint is not None:
-            checkpoint.save(
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "method": method.state_dict(),
-                    "history": history.rows,
-                    "epoch": epoch + 1,
-                    "seconds": history.seconds,
-                    "random": torch.get_rng_state(),
-                }
-            )
+        save(epoch + 1)
+        LOG.info("%s epoch %d/%d: %s", description, epoch + 1, settings.epochs, _line(row))
     return history
+
+
+def _line(row: dict[str, Any]) -> str:
+    """What a log says of an epoch."""
+    told = {"loss": "loss {:.4g}", "error_train_pct": "training error {:.2f} %"}
+    told |= {"error_val_pct": "validation error {:.2f} %"}
+    return ", ".join(text.format(row[k]) for k, text in told.items() if row.get(k) is not None)
 
 
 def _optimizer(groups: list[dict[str, Any]], settings: FitSettings) -> torch.optim.Optimizer:
@@ -261,7 +279,7 @@ def _train_epoch(
     length = _steps(batches)
     label = f"{description} epoch {epoch + 1}/{settings.epochs}".strip()
     bar = tqdm(stream, label, length, leave=False, disable=not progress, unit="batch")
-    for number, (x, y) in enumerate(bar):
+    for number, (x, y) in enumerate(between(bar)):
         if length is not None:
             rate = settings.rate(epoch * length + number, settings.epochs * length)
         else:

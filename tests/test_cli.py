@@ -64,7 +64,9 @@ def model(network, tmp_path):
 
 
 def test_all_commands_are_there():
-    promised = "pretrain compress encode decode evaluate inspect tables figures compare publish"
+    promised = (
+        "pretrain compress encode decode evaluate inspect tables figures compare publish status"
+    )
     assert {*promised.split(), "tune", "data"} == set(COMMANDS)
 
 

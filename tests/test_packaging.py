@@ -17,7 +17,8 @@ CONDA_NAMES |= {"pytorch": "torch"}
 
 
 def required():
-    listed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    extras = PROJECT["optional-dependencies"].values()
+    listed = [*PROJECT["dependencies"], *(r for extra in extras for r in extra)]
     return {canonicalize_name(r.name): r for r in map(Requirement, listed)}
 
 

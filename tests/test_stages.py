@@ -15,9 +15,10 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from sws import config, models, stages
+from sws import config, interruption, models, stages
 from sws.checkpoints import Checkpoint
-from sws.provenance import RunLock
+from sws.provenance import RunLock, lock_path
+from sws.status import is_held, read_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 METHOD = "soft-weight-sharing"
@@ -70,18 +71,25 @@ def finish(stage, file, results):
     return errors
 
 
-def kill_once_there_is(path, stage, file, results):
-    """Start a stage, and kill it as soon as it has written a checkpoint."""
+def end_within(note, number, stage, file, results):
+    """Start a stage, and send it a signal as soon as it reports what begins with ``note``.
+
+    Returns
+    -------
+    Exit status, and what it said.
+    """
+    lock = lock_path(results / (PRETRAINED if stage == "pretrain" else RUN))
     process = start(stage, file, results)
     deadline = time.monotonic() + LONG
-    while not path.exists():
+    while not read_lock(lock)[1].startswith(note):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert path.exists()
+    assert is_held(lock)
+    process.send_signal(number)
+    if number != signal.SIGKILL:
+        process.send_signal(number)  # a scheduler and its step manager both do
+    return outcome(process)
 
 
 def run_whole(file, results):
@@ -92,15 +100,20 @@ def run_whole(file, results):
 
 
 def run_killed(file, results):
-    """Results, and messages, of runs that are killed in pre-training, retraining and sharing."""
+    """Results, messages and exit statuses of runs that are killed or told to stop, thrice."""
     checkpoints = results / ".checkpoints"
-    kill_once_there_is(checkpoints / PRETRAINED / "pretrain.pt", "pretrain", file, results)
+    status, messages = end_within("pretrain epoch 1/", signal.SIGKILL, "pretrain", file, results)
+    statuses = [status]
     assert not (results / PRETRAINED / "metrics.json").exists()
-    messages = finish("pretrain", file, results)
-    for stage in ("retrain", "share"):
-        kill_once_there_is(checkpoints / RUN / f"{stage}.pt", "compress", file, results)
+    messages += finish("pretrain", file, results)
+    for stage, number in (("retrain", signal.SIGTERM), ("share", signal.SIGINT)):
+        status, said = end_within(f"{stage} epoch 1/", number, "compress", file, results)
+        statuses.append(status)
+        messages += said
+        assert list((checkpoints / RUN).glob("*.partial*")) == []
+        assert (checkpoints / RUN / f"{stage}.pt").exists()
         assert not (results / RUN / "metrics.json").exists()
-    return results, messages + finish("compress", file, results)
+    return results, messages + finish("compress", file, results), statuses
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +138,8 @@ def killed(both):
 
 
 def test_a_killed_run_ends_with_the_same_bytes(whole, killed):
-    results, messages = killed
-    assert messages == ""  # nothing was set aside: the runs did go on from their checkpoints
+    results, messages, _ = killed
+    assert "set aside" not in messages  # the runs did go on from their checkpoints
     for path in (
         PRETRAINED / "pretrained.safetensors",
         PRETRAINED / "history.csv",
@@ -135,6 +148,15 @@ def test_a_killed_run_ends_with_the_same_bytes(whole, killed):
         RUN / "trace.safetensors",
     ):
         assert (results / path).read_bytes() == (whole / path).read_bytes(), path
+
+
+def test_a_run_that_is_told_to_stop_says_that_it_can_go_on(killed):
+    _, messages, statuses = killed
+    assert statuses == [-signal.SIGKILL, interruption.STATUS, interruption.STATUS]
+    assert messages.splitlines() == [
+        f"stopped by {name} after the last checkpoint; run the same command again to go on"
+        for name in ("SIGTERM", "SIGINT")
+    ]
 
 
 def test_nothing_is_left_behind(whole, killed):

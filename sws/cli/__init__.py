@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from sws import interruption
 from sws.cli import comparison, files, prior, stages, study
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -78,7 +79,8 @@ def run(arguments: Sequence[str]) -> int:
 
     Returns
     -------
-    0 if all went well, 1 if not, 2 if it was called wrongly, 130 after Ctrl-C.
+    0 if all went well, 1 if not, 2 if it was called wrongly; 75 if a command that trains was told
+    to stop (SIGTERM or SIGINT) and can go on, 130 after Ctrl-C in any other.
     """
     screen = os.dup(2)  # --log redirects standard error; the last word still goes to the screen
     try:
@@ -107,6 +109,9 @@ def _report(error: BaseException, screen: int) -> int:
     _let_go_of_output()
     if isinstance(error, BrokenPipeError):  # as when piped into head: nobody reads on
         return FAILED
+    if isinstance(error, interruption.Interrupted):
+        _say(f"{error} after the last checkpoint; run the same command again to go on", screen)
+        return interruption.STATUS
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         _say("interrupted; run the same command again to go on", screen)
         return INTERRUPTED

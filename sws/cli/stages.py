@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sws import interruption
 from sws.cli.arguments import (
     Checkpoints,
     Method,
@@ -18,6 +23,20 @@ from sws.cli.arguments import (
     interactive,
     numbers,
 )
+
+
+@contextmanager
+def _working() -> Iterator[None]:
+    """Stop well when told to, and say in a log what a terminal shows as a bar."""
+    logger = logging.getLogger("sws")
+    lines = logging.StreamHandler(sys.stdout)
+    with interruption.watched():
+        if not interactive():
+            logger.addHandler(lines)
+        try:
+            yield
+        finally:
+            logger.removeHandler(lines)
 
 
 def pretrain(
@@ -38,15 +57,16 @@ def pretrain(
     from sws.targets import find_experiment
 
     experiment = find_experiment(pair)
-    from sws import stages
+    with _working():
+        from sws import stages
 
-    folder = stages.pretrain(
-        experiment,
-        seed,
-        results,
-        checkpoints=checkpoints_in(results, checkpoints),
-        progress=interactive(),
-    )
+        folder = stages.pretrain(
+            experiment,
+            seed,
+            results,
+            checkpoints=checkpoints_in(results, checkpoints),
+            progress=interactive(),
+        )
     print(folder)
 
 
@@ -72,17 +92,18 @@ def compress(
 
     experiment = find_experiment(pair)
     experiment.point(method, point)
-    from sws import stages
+    with _working():
+        from sws import stages
 
-    folder = stages.compress(
-        experiment,
-        method,
-        point,
-        seed,
-        results,
-        checkpoints=checkpoints_in(results, checkpoints),
-        progress=interactive(),
-    )
+        folder = stages.compress(
+            experiment,
+            method,
+            point,
+            seed,
+            results,
+            checkpoints=checkpoints_in(results, checkpoints),
+            progress=interactive(),
+        )
     print(folder)
 
 
@@ -107,17 +128,18 @@ def tune(
     experiment, chosen = find_experiment(pair), numbers(seeds)
     if not candidates.is_file():
         raise FileNotFoundError(2, "there is no such file", str(candidates))
-    from sws import tuning
+    with _working():
+        from sws import tuning
 
-    tuning.tune(
-        experiment,
-        method,
-        candidates,
-        chosen,
-        results,
-        checkpoints=checkpoints_in(results, checkpoints),
-        progress=interactive(),
-    )
+        tuning.tune(
+            experiment,
+            method,
+            candidates,
+            chosen,
+            results,
+            checkpoints=checkpoints_in(results, checkpoints),
+            progress=interactive(),
+        )
 
 
 COMMANDS = (pretrain, compress, tune)

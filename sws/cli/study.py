@@ -1,4 +1,4 @@
-"""Commands on the study as a whole: data, tables, figures, compare, publish."""
+"""Commands on the study as a whole: status, data, tables, figures, compare, publish."""
 
 from __future__ import annotations
 
@@ -19,6 +19,33 @@ TargetName = Annotated[str, typer.Argument(help="all, baselines, mnist, …, or 
 Output = Annotated[Path | None, typer.Option(help="Where to write; default in the results.")]
 CONFIG = Path("config/config.yaml")
 REFERENCE_OVERLAY = Path("config/reference.yaml")
+
+
+def status(
+    target: TargetName = "all",
+    results: Results | None = None,
+    logs: Annotated[Path, typer.Option(help="Folder of the workflow's logs.")] = Path("logs"),
+    config: ConfigFiles = None,
+) -> None:
+    """Show what has run, what is running and how far, what failed.
+
+    Reads files only: it disturbs no run, and works wherever the results folder can be seen, on a
+    cluster's login node too. What is to do and has never been started is 'to do'; what was killed
+    or told to stop is 'stopped', and goes on when the workflow is started again.
+
+    \b
+    Example:
+      sws status mnist
+      watch -n 30 sws status mnist
+    """
+    from sws import status as module
+    from sws.config import load_configuration
+    from sws.targets import Plan
+
+    _check_target(target)
+    plan = Plan(load_configuration(*(config or [CONFIG])))
+    jobs = module.jobs(plan, target, results or plan.configuration.results, logs)
+    print(module.report(map(module.state, jobs), plan.target(target).missing), end="")
 
 
 def data(
@@ -236,8 +263,7 @@ def chosen_target(
     from sws import targets
     from sws.config import load_configuration
 
-    if name not in targets.TARGETS:
-        raise typer.BadParameter(f"no target {name!r}; choose from {', '.join(targets.TARGETS)}")
+    _check_target(name)
     given_seeds = tuple(numbers(seeds)) if seeds is not None else None
     if pairs is not None and given_seeds:
         return targets.Target(name, tuple(names(pairs)), given_seeds, {})
@@ -248,9 +274,16 @@ def chosen_target(
     return targets.Target(name, chosen, given_seeds or found.seeds, missing)
 
 
+def _check_target(name: str) -> None:
+    from sws.targets import TARGETS
+
+    if name not in TARGETS:
+        raise typer.BadParameter(f"no target {name!r}; choose from {', '.join(TARGETS)}")
+
+
 def _list(written: Sequence[Path]) -> None:
     for path in written:
         print(path)
 
 
-COMMANDS = (data, tables, figures, compare, publish)
+COMMANDS = (status, data, tables, figures, compare, publish)

@@ -6,6 +6,7 @@ rule data:
         f"{RESULTS}/data/{{dataset}}.json",
     log:
         "logs/data/{dataset}.log",
+    localrule: True
     params:
         digest=lambda wildcards: PLAN.digest(wildcards.dataset),
     shell:

@@ -14,6 +14,7 @@ for target in targets.TARGETS:
             [figure(file) for file in PLAN.figure_files(target)],
         log:
             f"logs/figures/{target}.log",
+        localrule: True
         params:
             results=lambda wildcards: RESULTS,
             target=target,

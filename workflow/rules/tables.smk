@@ -25,6 +25,7 @@ for target in targets.TARGETS:
             PLAN.table_files(target),
         log:
             f"logs/tables/{target}.log",
+        localrule: True
         params:
             results=lambda wildcards: RESULTS,
             target=target,

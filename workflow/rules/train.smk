@@ -18,6 +18,8 @@ rule pretrain:
     threads: lambda w: PLAN.threads(w.model)
     resources:
         gpu=lambda w: PLAN.gpus(w.model),
+        mem_mb=lambda w, attempt: PLAN.memory_mb(w.model, attempt),
+        runtime=lambda w, attempt: PLAN.minutes(w.model, attempt),
     params:
         results=lambda wildcards: RESULTS,
         identity=lambda w: PLAN.identity("pretrain", f"{w.model}_{w.dataset}"),
@@ -48,6 +50,8 @@ rule compress:
     threads: lambda w: PLAN.threads(w.model)
     resources:
         gpu=lambda w: PLAN.gpus(w.model),
+        mem_mb=lambda w, attempt: PLAN.memory_mb(w.model, attempt),
+        runtime=lambda w, attempt: PLAN.minutes(w.model, attempt),
     params:
         results=lambda wildcards: RESULTS,
         identity=lambda w: PLAN.identity("compress", f"{w.model}_{w.dataset}", w.method, w.point),
