@@ -17,6 +17,9 @@ LENET = ("lenet-300-100", "mnist")
 CAFFE = ("lenet-5-caffe", "mnist")
 
 
+MAIN = ("soft-weight-sharing", "main")
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results")
@@ -29,7 +32,9 @@ def results(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def drawn(results, tmp_path_factory):
     output = tmp_path_factory.mktemp("figures")
-    written, skipped = figures.build(results, output, [LENET], [0, 1], priors={LENET: PRIOR})
+    written, skipped = figures.build(
+        results, output, [LENET], [0, 1], priors={LENET: PRIOR}, points={LENET: [MAIN]}
+    )
     more, none = figures.build(results, output, [CAFFE], [0, 1], only=["fig7_filters"])
     assert none == {}
     return output, written + more, skipped
