@@ -188,7 +188,7 @@ def quantize(
         counts = np.bincount(assign_nearest(weights, codebook), minlength=len(codebook))
         codebook = merge_by_rate(codebook, counts, 1 / settings.distortion**2, 1.0)
         codebook, nats = fit_codebook(weights, codebook, settings.distortion)
-    if settings.assignment == "map" and settings.merge == "divergence":
+    if settings.assignment == "map":
         index = assign_map(weights, components)
     elif settings.assignment == "nearest":
         index = assign_nearest(weights, codebook)

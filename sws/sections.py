@@ -150,6 +150,15 @@ class Quantization(Refinement):
     merge_below: Annotated[float, Field(ge=0)] = Field(1e-10, description="KL threshold, in nats")
     assignment: Literal["map", "nearest", "rd"] = "map"
 
+    @model_validator(mode="after")
+    def _responsibilities_for_map(self) -> Quantization:
+        if self.merge == "rate" and self.assignment == "map":
+            raise ValueError(
+                "merge: rate leaves entries and no components, and map needs components; "
+                "use assignment rd or nearest, or merge: divergence"
+            )
+        return self
+
 
 class Clustering(Refinement):
     """From weights, most of them 0, to a codebook by k-means, and what follows."""

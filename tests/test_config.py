@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from sws import config
 from sws.config import ConfigurationError
@@ -92,3 +93,11 @@ def test_a_fingerprint_knows_values_and_not_their_spelling(tmp_path):
     assert config.load_experiment(changed).pretraining.fingerprint() != original
     spelled_out.write_text(SMOKE.read_text().replace("epochs: 2\n", "epochs:   2  # two\n", 1))
     assert config.load_experiment(spelled_out).pretraining.fingerprint() == original
+
+
+def test_map_needs_components():
+    """Merging by rate leaves codebook entries, which have no responsibilities."""
+    with pytest.raises(ValidationError, match="use assignment rd or nearest"):
+        config.Quantization(merge="rate")
+    assert config.Quantization(merge="rate", assignment="nearest").assignment == "nearest"
+    assert config.Quantization().assignment == "map"

@@ -219,8 +219,9 @@ def _legend(
     entries: Sequence[Line2D],
     lines: Sequence[Line2D],
 ) -> None:
-    seeds = max(t.seeds for t in trials)
-    plural = "seed" if seeds == 1 else "seeds"
+    fewest, most = min(t.seeds for t in trials), max(t.seeds for t in trials)
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
+    plural = "seed" if most == 1 else "seeds"
     ours = [
         Line2D([], [], color=style.MIDDLE, marker="o", mec=style.OURS, ls="", ms=6,
                label=f"our trial, mean ± sd of {seeds} {plural}"),
