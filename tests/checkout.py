@@ -52,7 +52,7 @@ class Checkout:
         """Snakemake, run to its end."""
         process = self.start(*arguments)
         try:
-            stdout, _ = process.communicate(timeout=500)
+            stdout, _ = process.communicate(timeout=900)
         finally:
             process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, stdout)

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 
 from sws.figures import style
 from sws.figures.subject import Subject
@@ -84,6 +83,8 @@ def _gamma(values: object) -> tuple[float, float] | None:
 
 def draw_gamma(subject: Subject) -> Figure:
     """Gamma densities at the paper's mode for several variances, and those in use."""
+    from scipy import stats  # the workflow reads the names of figures at every start
+
     ours = _ours(subject, "gamma")
     schedules = annealing(subject.priors)
     figure, panels = _panels(len(ours) + len(schedules))
@@ -154,6 +155,8 @@ def _sigma_axis(axes: Axes) -> None:
 
 def draw_beta(subject: Subject) -> Figure:
     """Beta densities at mode 0.9 for several pseudo-counts, and the one in use."""
+    from scipy import stats  # the workflow reads the names of figures at every start
+
     ours = _ours(subject, "beta")
     figure, panels = _panels(len(ours))
     grid = np.linspace(0, 1, 1001)

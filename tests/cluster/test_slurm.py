@@ -73,8 +73,8 @@ def test_only_what_takes_long_goes_to_slurm(suite):
     _, said, seconds = suite
     print(f"the smoke suite took {seconds:.0f} s on Slurm")
     submitted = re.findall(r"Job \d+ has been submitted with SLURM jobid (\d+)", said)
-    assert len(submitted) == 4
-    for rule in ("data", "tables_smoke", "figures_smoke"):
+    assert len(submitted) == 15
+    for rule in ("data", "tables_smoke", "figures_smoke", "costs_smoke", "coders_smoke"):
         assert re.search(rf"localrule {rule}:", said), said
 
 

@@ -36,6 +36,7 @@ for target in targets.COMPARING:
             f"{RESULTS}/tables/{target}/costs.md",
         log:
             f"logs/costs/{target}.log",
+        localrule: True
         params:
             results=lambda wildcards: RESULTS,
             target=target,
@@ -61,6 +62,7 @@ for target in targets.COMPARING:
             f"{RESULTS}/tables/{target}/coders.md",
         log:
             f"logs/coders/{target}.log",
+        localrule: True
         params:
             results=lambda wildcards: RESULTS,
             target=target,

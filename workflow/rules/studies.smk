@@ -40,6 +40,7 @@ rule prior_study:
         f"{RESULTS}/figures/studies/fig10_prior.png",
     log:
         "logs/prior-study.log",
+    localrule: True
     params:
         results=lambda wildcards: RESULTS,
         code=provenance.code_hash("sws.prior_study")[:16],
