@@ -48,7 +48,7 @@ def test_every_figure_is_drawn(drawn):
     expected = figures.filenames([LENET], tuned=[LENET])
     expected += figures.filenames([CAFFE], only=["fig7_filters"])
     assert names == sorted(expected)
-    assert {name.split("_")[0] for name in names} == {f"fig{n}" for n in range(1, 9)}
+    assert {name.split("_")[0] for name in names} == {f"fig{n}" for n in range(1, 10)}
 
 
 def test_pictures_are_not_blank(drawn):
