@@ -58,13 +58,13 @@ SMOKE_PAIRS = ("lenet-300-100_mnist-smoke", "lenet-5-caffe_mnist-smoke")
 SMOKE_SEEDS = (1,)
 TARGETS = ("all", *DATASET_TARGETS, "baselines", "smoke")
 COMPARING = ("baselines", "smoke")
+"""Targets that run every method at every point; the others run ours at its main point."""
 PRIOR_CASES = ("lenet-300-100", "wrn-16-4", "vgg-16", "vgg-16-imagenet")
 PRIOR_ESTIMATORS = (
     *("broadcast", "exact", "tabulated"),
     *("subsampled-10000", "subsampled-100000", "subsampled-1000000"),
 )
 """What the study of the prior's cost measures; :mod:`sws.prior_cost` knows how."""
-"""Targets that run every method at every point; the others run ours at its main point."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sws.training import Stopwatch
 
 TRIALS = (
     "trial", "seed", "settings", "n_train", "epochs", "error_start_val_pct", "error_end_val_pct",
-    "file_bytes", "cr_file", "nonzero_pct", "seconds", "main", "note",
+    "file_bytes", "cr_file", "cr_huffman", "nonzero_pct", "seconds", "main", "note",
 )  # fmt: skip
 
 
@@ -135,6 +135,7 @@ def _trial(
         "error_end_val_pct": f"{outcome.metrics['error_end_pct']:.2f}",
         "file_bytes": str(len(outcome.data)),
         "cr_file": f"{outcome.metrics['cr']['file']:.2f}",
+        "cr_huffman": f"{outcome.metrics['cr']['huffman']:.2f}",
         "nonzero_pct": f"{outcome.metrics['nonzero_pct']:.3f}",
         "seconds": f"{watch.seconds:.0f}",
         "main": "0",
