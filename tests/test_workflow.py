@@ -10,7 +10,7 @@ import pytest
 import yaml
 from checkout import EXPERIMENT, MNIST_SMOKE, ROOT, Checkout
 
-from sws import config, figures, models, targets
+from sws import config, figures, methods, models, targets
 from sws.targets import Plan
 
 pytestmark = pytest.mark.workflow
@@ -170,14 +170,16 @@ def test_settings_run_again_what_depends_on_them_and_no_more(finished, request):
     path.write_text(original + "\n# a remark\n")
     assert finished.planned("smoke") == {}
 
-    path.write_text(original.replace("tau: 0.005", "tau: 0.006"))
+    path.write_text(original.replace("      tau: 0.005", "      tau: 0.006"))
     planned = finished.planned("smoke")
-    assert planned.pop("compress") == 1
-    assert set(planned) == {"tables_smoke", "figures_smoke", "smoke"}
+    assert planned.pop("compress") == 2  # ours, and the control that matches the size of our file
+    assert planned.pop("profile") == 1
+    made = {f"{kind}_smoke" for kind in ("tables", "figures", "costs", "coders")}
+    assert set(planned) == made | {"smoke"}
 
     path.write_text(original.replace("learning_rate: 0.002", "learning_rate: 0.003"))
     planned = finished.planned("smoke")
-    assert (planned["pretrain"], planned["compress"]) == (1, 1)
+    assert (planned["pretrain"], planned["compress"]) == (1, 7)
     assert "data" not in planned
 
 
@@ -237,6 +239,27 @@ def test_pairs_without_data_are_left_out_and_listed(plan):
     assert target.problem is None
     assert "lenet-300-100_cifar-10: set SWS_DATA_ROOT to a folder that holds" in plan.left_out()
     assert not any("cifar" in path for path in plan.run_files("all", "metrics.json"))
+
+
+def test_a_target_that_compares_runs_every_method_at_every_point(plan):
+    cases = plan.cases("baselines")
+    assert {case.method for case in cases} == set(methods.MODULES)
+    assert {case.pair for case in cases} == {("lenet-300-100", "mnist-smoke")}
+    assert [case.method for case in plan.cases("all")] == ["soft-weight-sharing"]
+    assert len(plan.run_files("baselines", "metrics.json")) == 2 * len(cases)
+    assert len(plan.profile_files("baselines")) == len(cases)
+    assert plan.profile_files("all") == []
+    assert any(path.endswith("fixed.csv") for path in plan.table_files("baselines"))
+    assert {f.figure for f in plan.figure_files("baselines")} == {"fig9_methods"}
+    assert "fig9_methods" not in {f.figure for f in plan.figure_files("all")}
+
+
+def test_the_control_waits_for_the_run_that_it_matches(plan):
+    pair = MNIST_SMOKE[0]
+    assert plan.followed(pair, "no-prior", "main", "2") == [
+        f"results/runs/{pair}/soft-weight-sharing/main/seed-2/metrics.json"
+    ]
+    assert plan.followed(pair, "deep-compression", "main", 2) == []
 
 
 def test_jobs_are_told_where_things_lie(plan):
