@@ -24,6 +24,7 @@ from sws.runs import (
     ResultsError,
     Run,
     cases,
+    profile_path,
     read_run,
     trials_path,
 )
@@ -69,11 +70,12 @@ def publish(
     commit = _one_clean_commit(runs)
     folders = _target_folders(results, targets)
     trials = _tuning(results, wanted)
-    for target in targets:
-        _matches(results / "tables" / target / "table1.csv", results, wanted, seeds)
+    _match(results, targets, wanted, seeds)
     if not replace:
         _loses_nothing(reference, wanted)
     files = [run.folder / name for run in runs for name in RUN_FILES]
+    profiles = (profile_path(results, run.case, run.seed) for run in runs)
+    files += [path for path in profiles if path.is_file()]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     _swap(results, reference, [*files, *trials], commit, seeds)
     return reference
@@ -138,20 +140,36 @@ def _tuning(results: Path, wanted: Sequence[Case]) -> list[Path]:
     return paths
 
 
-def _matches(path: Path, results: Path, wanted: Sequence[Case], seeds: Sequence[int]) -> None:
-    """A published table must be made of the published runs."""
-    if not path.is_file():
-        raise ResultsError(f"{path} is missing; make the tables first")
-    present = set(path.read_text(encoding="utf-8").splitlines())
+def _match(
+    results: Path, targets: Sequence[str], wanted: Sequence[Case], seeds: Sequence[int]
+) -> None:
+    """Published tables must be made of the published runs, and show each of them."""
     literature = published.read()
+    expected: dict[str, Case] = {}
     for case in wanted:
         rows = tables.table1(
             results, [case.pair], seeds, [(case.method, case.point)], (), literature
         )
         own = [row for row in rows if row["source"] == "measured"]
-        line = tables.to_csv(own, tables.COLUMNS).splitlines()[1]
-        if line not in present:
-            raise ResultsError(f"{path} does not show the runs of {case}; make the tables again")
+        expected |= dict.fromkeys(tables.to_csv(own, tables.COLUMNS).splitlines()[1:], case)
+    shown: set[str] = set()
+    for target in targets:
+        path = results / "tables" / target / "table1.csv"
+        if not path.is_file():
+            raise ResultsError(f"{path} is missing; make the tables first")
+        lines = path.read_text(encoding="utf-8").splitlines()
+        measured = {line for line in lines if line.startswith("measured,")}
+        for case in wanted:
+            key = ",".join(("measured", case.model, case.dataset, case.method, case.point))
+            if any(line.startswith(key + ",") and line not in expected for line in measured):
+                raise ResultsError(
+                    f"{path} does not show the runs of {case}; make the tables again"
+                )
+        shown |= measured
+    for line, case in expected.items():
+        if line not in shown:
+            tried = results / "tables" / targets[-1] / "table1.csv"
+            raise ResultsError(f"{tried} does not show the runs of {case}; make the tables again")
 
 
 def _loses_nothing(reference: Path, wanted: Sequence[Case]) -> None:
