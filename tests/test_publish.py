@@ -5,7 +5,7 @@ import pytest
 from fabricated_runs import CODE, fabricate, fabricate_trials
 
 from sws import compare, figures, publish, tables
-from sws.runs import Case, ResultsError
+from sws.runs import Case, ResultsError, profile_path
 
 LENET = ("lenet-300-100", "mnist")
 CASE = Case(*LENET, "soft-weight-sharing", "main")
@@ -64,6 +64,30 @@ def test_publishes_what_is_needed_and_no_checkpoint(results):
     assert manifest["cases"] == [str(CASE)]
     assert set(manifest["sha256"]) == files - {"manifest.json"}
     assert compare.build(results, reference).reproduces
+
+
+def test_a_case_need_only_be_in_the_table_that_is_about_it(results):
+    """A target that compares methods beside one that does not; a stale row in either is noticed."""
+    for seed in SEEDS:
+        fabricate(results, *LENET, "deep-compression", seed=seed, scale=10, epochs=4)
+    profile = profile_path(results, CASE, SEEDS[0])
+    profile.parent.mkdir(parents=True)
+    profile.write_text("{}")
+    points = [("soft-weight-sharing", "main"), ("deep-compression", "main")]
+    both = {"points": points, "targets": ["mnist", "baselines"]}
+    (results / "figures/baselines").mkdir()
+    (results / "figures/baselines/fig9.svg").write_text("<svg/>")
+    fabricate_trials(results, *LENET, "deep-compression")
+    tables.build(results, results / "tables/baselines", [LENET], SEEDS, points[:1], compare=True)
+    refuses(results, "does not show the runs of .*deep-compression", **both)
+    tables.build(results, results / "tables/baselines", [LENET], SEEDS, points, compare=True)
+    reference = go(results, **both)
+    assert (reference / profile.relative_to(results)).is_file()
+    assert (reference / "tables/baselines/fixed.csv").is_file()
+    mnist = results / "tables/mnist/table1.csv"
+    mnist.write_text(mnist.read_text().replace("sharing,main,ok,2", "sharing,main,ok,1"))
+    shutil.rmtree(reference)
+    refuses(results, "mnist.* does not show the runs of .*soft-weight-sharing", **both)
 
 
 def test_publishing_again_replaces(results):
