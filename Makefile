@@ -14,10 +14,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup mnist smoke test lint bench schemas lock clean
+.PHONY: help setup mnist smoke test debian test-cluster fuzz lint bench schemas lock clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY)  ## make .venv (the other targets do so themselves)
 
@@ -46,10 +46,26 @@ smoke: $(READY)  ## the whole way on a small slice of MNIST, in a minute or two
 test: $(READY)  ## all tests, with a real run of the smoke target
 	$(BIN)/python -m pytest
 
+debian:  ## install what some tests need, where that is possible: Slurm, Chromium
+	@for program in munged slurmctld slurmd srun chromium; do \
+	  command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends munge slurmctld slurmd slurm-client chromium >/dev/null; \
+	else echo "not installed:$$missing; on Debian, as root, 'make debian' does it" >&2; fi
+
+test-cluster: debian $(READY)  ## the study on a real Slurm of one node (Debian, as root)
+	$(BIN)/python -m pytest -rs tests/cluster
+
+fuzz: $(READY)  ## 200,000 mutated files for the reader: half an hour or so
+	$(BIN)/python benchmarks/fuzz_codec.py --inputs 200000
+
 lint: $(READY)  ## check style: ruff, snakefmt, the workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/python .ci/lint-workflow
 
 bench: $(READY)  ## measure speed: the prior, the codec
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only

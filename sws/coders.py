@@ -18,6 +18,7 @@ import zstandard
 
 from sws import accounting, codec
 from sws.network import QuantizedNetwork
+from sws.page import pages
 from sws.runs import Case, ResultsError, pair_title, read_runs
 from sws.tables import number, to_csv, write_text
 
@@ -120,8 +121,8 @@ def to_markdown(table: Sequence[Row]) -> str:
 
 
 def build(results: Path, output: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
-    """Write ``coders.csv`` and ``coders.md``."""
+    """Write ``coders.csv``, ``coders.md`` and ``coders.html``."""
     table = rows(results, cases, seeds)
     Path(output).mkdir(parents=True, exist_ok=True)
     texts = {"coders.csv": to_csv(table, COLUMNS), "coders.md": to_markdown(table)}
-    return [write_text(Path(output) / name, text) for name, text in texts.items()]
+    return [write_text(Path(output) / name, text) for name, text in pages(texts).items()]

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from sws.page import pages
 from sws.runs import Case, ResultsError, Run, pair_title, profile_path, read_runs
 from sws.tables import number, to_csv, write_text
 
@@ -157,8 +158,8 @@ def to_markdown(table: Sequence[Row]) -> str:
 
 
 def build(results: Path, output: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
-    """Write ``costs.csv`` and ``costs.md``."""
+    """Write ``costs.csv``, ``costs.md`` and ``costs.html``."""
     table = rows(results, cases, seeds)
     Path(output).mkdir(parents=True, exist_ok=True)
     texts = {"costs.csv": to_csv(table, COLUMNS), "costs.md": to_markdown(table)}
-    return [write_text(Path(output) / name, text) for name, text in texts.items()]
+    return [write_text(Path(output) / name, text) for name, text in pages(texts).items()]

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from sws.figures import style
+from sws.page import pages
 from sws.runs import ResultsError
 from sws.tables import number, to_csv, write_text
 
@@ -122,13 +123,13 @@ def _colour(estimator: str) -> str:
 
 
 def build(results: Path, output: Path) -> list[Path]:
-    """Write ``tables/studies/prior.{csv,md}`` and ``figures/studies/fig10_prior.{svg,png}``."""
+    """Write ``tables/studies/prior.*`` and ``figures/studies/fig10_prior.{svg,png}``."""
     table = rows(results)
     tables, figures = output / "tables" / "studies", output / "figures" / "studies"
     for folder in (tables, figures):
         folder.mkdir(parents=True, exist_ok=True)
-    write_text(tables / "prior.csv", to_csv(table, COLUMNS))
-    write_text(tables / "prior.md", markdown(table))
+    texts = pages({"prior.csv": to_csv(table, COLUMNS), "prior.md": markdown(table)})
+    written = [write_text(tables / name, text) for name, text in texts.items()]
     with style.drawing():
         drawn = style.save(draw(table), figures / "fig10_prior")
-    return [tables / "prior.csv", tables / "prior.md", *drawn]
+    return [*written, *drawn]

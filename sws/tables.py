@@ -17,6 +17,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from sws import curves, layer_tables, published
+from sws.page import pages
 from sws.published import RATIO_CLASSES, Published
 from sws.runs import (
     MAIN,
@@ -68,7 +69,7 @@ def build(
     published_path: Path | None = None,
     compare: bool = False,
 ) -> list[Path]:
-    """Write table1 and the per-layer table as CSV, Markdown and (table1) LaTeX.
+    """Write table1 and the per-layer table as CSV, Markdown, a page and (table1) LaTeX.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ def build(
             reached += curves.rows(own, literature) if own else []
         texts["fixed.csv"] = to_csv(reached, curves.COLUMNS)
         texts["fixed.md"] = curves.to_markdown(reached)
-    return [write_text(output / name, text) for name, text in texts.items()]
+    return [write_text(output / name, text) for name, text in pages(texts).items()]
 
 
 def table1(

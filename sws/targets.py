@@ -16,10 +16,11 @@ from pathlib import Path
 from sws import datasets, provenance
 from sws.config import Configuration, ConfigurationError, Experiment, load_experiment
 from sws.provenance import CHECKOUT
-from sws.runs import Case, MethodPoint, Pair, profile_path, trials_path
+from sws.runs import Case, MethodPoint, Pair, pair_title, profile_path, trials_path
 
 CHECKOUT_EXPERIMENTS = CHECKOUT / "config" / "experiments"
 METHOD, POINT = "soft-weight-sharing", "main"
+OURS = "Soft weight-sharing"
 
 # A small network gains nothing from a second thread; a large one takes what it is given (Snakemake
 # scales a job's threads down to the cores there are).
@@ -113,7 +114,7 @@ class FigureFile:
     Attributes
     ----------
     figure : its name in :data:`sws.figures.FIGURES`.
-    subject : what it shows: the pair, in words, or ``the method``.
+    subject : what it shows: the pair, in words, or ``The method``.
     """
 
     path: str
@@ -125,12 +126,22 @@ class FigureFile:
         """Take ``<figure>_<model>_<dataset>.<ending>`` apart; the last two may be absent."""
         figure = max((name for name in known if path.stem.startswith(name)), key=len)
         pair = path.stem.removeprefix(figure).removeprefix("_")
-        return cls(path.as_posix(), figure, " on ".join(split_pair(pair)) if pair else "the method")
+        subject = pair_title(split_pair(pair)) if pair else "The method"
+        return cls(path.as_posix(), figure, subject)
 
     @property
     def title(self) -> str:
-        number, _, words = self.figure.removeprefix("fig").partition("_")
-        return f"Figure {number}: {words.replace('_', ' ')}"
+        from sws import figures
+
+        number = self.figure.removeprefix("fig").partition("_")[0]
+        return f"Figure {number}: {figures.TITLES[self.figure]}"
+
+    @property
+    def method(self) -> str:
+        """What is drawn in it, in words: our method, or all of them."""
+        from sws import figures
+
+        return "All methods" if figures.FIGURES[self.figure].needs == "methods" else OURS
 
 
 class Plan:
@@ -285,8 +296,8 @@ class Plan:
         return " ".join(map(str, self.cases(target)))
 
     def table_files(self, target: str) -> list[str]:
-        """The tables of a target beside table1.csv and layers.csv."""
-        names = ["table1.md", "table1.tex", "layers.md"]
+        """The tables of a target beside the pages that go into the report."""
+        names = ["table1.csv", "table1.md", "table1.tex", "layers.csv", "layers.md"]
         if self.target(target).compares:
             names += ["fixed.csv", "fixed.md"]
         return [(self.configuration.results / "tables" / target / n).as_posix() for n in names]

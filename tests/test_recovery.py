@@ -59,10 +59,11 @@ def process_of(checkout):
     return int(read_lock(lock_of(checkout))[0].split()[1])
 
 
-def wait_for_epoch(checkout, number):
+def wait_for_epoch(checkout, number, snakemake):
     """Wait until training has finished so many epochs."""
     deadline = time.monotonic() + LONG
     while not read_lock(lock_of(checkout))[1].startswith(f"pretrain epoch {number}/"):
+        assert snakemake.poll() is None, snakemake.stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
@@ -82,7 +83,7 @@ def test_killed_at_every_level_the_run_goes_on_and_ends_with_the_same_bytes(whol
 
     # SIGKILL of the process that trains: Snakemake fails; the same command goes on.
     snakemake = checkout.start(*run)
-    wait_for_epoch(checkout, 2)
+    wait_for_epoch(checkout, 2, snakemake)
     os.kill(process_of(checkout), signal.SIGKILL)
     said, _ = snakemake.communicate(timeout=LONG)
     assert snakemake.returncode == 1, said
@@ -90,7 +91,7 @@ def test_killed_at_every_level_the_run_goes_on_and_ends_with_the_same_bytes(whol
 
     # A second Snakemake beside the first is turned away, and harms nothing.
     snakemake = checkout.start(*run)
-    wait_for_epoch(checkout, 4)
+    wait_for_epoch(checkout, 4, snakemake)
     assert log_of(checkout).startswith("pretrain epoch 2/24: going on from here\n")
     second = checkout.snakemake(*run)
     assert second.returncode == 1
@@ -116,7 +117,7 @@ def test_killed_at_every_level_the_run_goes_on_and_ends_with_the_same_bytes(whol
         time.sleep(0.05)
     assert result_files(checkout) == []
 
-    done = checkout.snakemake(*run)
+    done = checkout.snakemake("--rerun-incomplete", *run)
     assert done.returncode == 0, done.stdout
     assert ": going on from here\n" in log_of(checkout)
     for name, content in whole.items():

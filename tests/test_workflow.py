@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import browser
 import pytest
 import yaml
 from checkout import EXPERIMENT, MNIST_SMOKE, ROOT, Checkout
@@ -208,12 +209,43 @@ def test_a_job_that_fails_says_why_on_the_terminal(checkout):
     assert not list((checkout.folder / "results").rglob("*.*"))
 
 
-def test_the_report_can_be_made(finished):
-    done = finished.snakemake("smoke", "--report", "report.html")
+@pytest.fixture(scope="module")
+def report(finished):
+    """The report on the smoke target, made as the README says."""
+    done = finished.snakemake("smoke", "--report", "results/report.html")
     assert done.returncode == 0, done.stdout
-    html = (finished.folder / "report.html").read_text()
-    assert "Table 1" in html
-    assert "fig3_components" in html
+    return finished.folder / "results" / "report.html"
+
+
+def test_the_report_holds_every_table_and_figure(report):
+    html = report.read_text()
+    for name in ("table1.html", "layers.html", "costs.html", "fig3_components", "fig9_methods"):
+        assert name in html, name
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+def test_the_report_reads_well_in_a_browser(report, finished, tmp_path):
+    about, entries = browser.walk(report, tmp_path)
+    assert "Start with Tables" in about
+    drawn = [path for path in finished.folder.glob("results/figures/smoke/*.[sg][vi][gf]")]
+    shown = [entry for entry in entries if entry["category"] != "Tables"]
+    assert len(shown) == len(drawn) > 10
+    for entry in shown:
+        assert entry["kind"] == ("file" if "GIF" in entry["label"] else "picture"), entry
+        assert entry["width"] > 300, entry
+    tables = [entry for entry in entries if entry["category"] == "Tables"]
+    assert len(tables) == 5
+    for entry in tables:
+        assert entry["kind"] == "page" and entry["rows"] > 3, entry
+    for entry in entries:
+        assert len(entry["caption"]) > 60, entry
+    assert {(e["category"], e["subcategory"]) for e in shown} == {
+        ("LeNet-300-100 on mnist-smoke", "Soft weight-sharing"),
+        ("LeNet-300-100 on mnist-smoke", "All methods"),
+        ("LeNet-5-Caffe on mnist-smoke", "Soft weight-sharing"),
+        ("LeNet-5-Caffe on mnist-smoke", "All methods"),
+        ("The method", "Soft weight-sharing"),
+    }
 
 
 # --- the plan -------------------------------------------------------------------------------------
@@ -273,12 +305,14 @@ def test_every_network_of_the_registry_has_its_threads():
 def test_figures_have_captions():
     captions = {path.stem for path in (ROOT / "workflow" / "report").glob("*.rst")}
     assert captions >= set(figures.FIGURES)
+    assert set(figures.TITLES) == set(figures.FIGURES)
 
 
 def test_a_figure_is_filed_under_its_network():
     path = Path("results/figures/mnist/fig1_animation_lenet-5-caffe_mnist.gif")
     file = targets.FigureFile.of(path, tuple(figures.FIGURES))
-    assert (file.figure, file.subject) == ("fig1_animation", "lenet-5-caffe on mnist")
-    assert file.title == "Figure 1: animation"
+    assert (file.figure, file.subject) == ("fig1_animation", "LeNet-5-Caffe on MNIST")
+    assert file.method == "Soft weight-sharing"
+    assert file.title == "Figure 1: weights, an epoch a frame (GIF to save)"
     alone = targets.FigureFile.of(Path("fig5_gamma.svg"), tuple(figures.FIGURES))
-    assert alone.subject == "the method"
+    assert alone.subject == "The method"

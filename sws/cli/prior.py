@@ -21,7 +21,7 @@ def prior_cost(
         float | None, typer.Option(min=0.1, help="Gigabytes it may take; default 0.9 of all.")
     ] = None,
 ) -> None:
-    """Measure one step of the prior: time, memory, and its gradients' errors against float64.
+    """Measure time, memory and errors of one step of the prior.
 
     On weights drawn from a mixture, in the shapes of the network. Nothing else should run
     meanwhile. A step that does not fit into memory is written down as such.

@@ -67,6 +67,21 @@ FIGURES: Mapping[str, Kind] = {
     "fig9_methods": Kind(methods.draw, "methods"),
 }
 
+TITLES: Mapping[str, str] = {
+    "fig1_weights": "weights before and after",
+    "fig1_animation": "weights, an epoch a frame (GIF to save)",
+    "fig2_tradeoff": "error against ratio",
+    "fig2_bytes": "error against bytes",
+    "fig3_components": "components over the epochs",
+    "fig4_relative_indexing": "relative indexes",
+    "fig5_gamma": "Gamma hyper-priors",
+    "fig6_beta": "Beta hyper-prior",
+    "fig7_filters": "convolution filters",
+    "fig8_filters": "filters of the first layer",
+    "fig9_methods": "methods compared",
+}
+"""What a list of figures calls them."""
+
 
 def filenames(
     pairs: Sequence[Pair], tuned: Collection[Pair] = (), only: Sequence[str] | None = None

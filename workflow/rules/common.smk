@@ -27,13 +27,24 @@ def runs(target, *names):
 
 
 def figure(file):
-    """Mark a picture for the report: one of each figure, under its network."""
+    """Mark a picture for the report: one of each figure, under its network and method."""
     if file.path.endswith(".png"):
         return file.path
     return report(
         file.path,
         caption=f"../report/{file.figure}.rst",
-        category="Figures",
-        subcategory=file.subject,
-        labels={"figure": file.title, "network": file.subject},
+        category=file.subject,
+        subcategory=file.method,
+        labels={"figure": file.title},
+    )
+
+
+def table(target, name, title):
+    """Mark a table for the report: the page of it, which a browser shows as it is."""
+    return report(
+        f"{RESULTS}/tables/{target}/{name}.html",
+        caption=f"../report/{name}.rst",
+        category="Tables",
+        subcategory=target,
+        labels={"table": title},
     )

@@ -27,13 +27,8 @@ for target in targets.COMPARING:
             runs=runs(target, "metrics.json", "history.csv"),
             profiles=lambda wildcards, target=target: PLAN.profile_files(target),
         output:
-            report(
-                f"{RESULTS}/tables/{target}/costs.csv",
-                caption="../report/costs.rst",
-                category="Tables",
-                labels={"table": "Costs", "target": target},
-            ),
-            f"{RESULTS}/tables/{target}/costs.md",
+            table(target, "costs", "What training and inference cost"),
+            multiext(f"{RESULTS}/tables/{target}/costs", ".csv", ".md"),
         log:
             f"logs/costs/{target}.log",
         localrule: True
@@ -53,13 +48,8 @@ for target in targets.COMPARING:
         input:
             runs=runs(target, "metrics.json", "model.sws"),
         output:
-            report(
-                f"{RESULTS}/tables/{target}/coders.csv",
-                caption="../report/coders.rst",
-                category="Tables",
-                labels={"table": "Coders", "target": target},
-            ),
-            f"{RESULTS}/tables/{target}/coders.md",
+            table(target, "coders", "Coders on the same weights"),
+            multiext(f"{RESULTS}/tables/{target}/coders", ".csv", ".md"),
         log:
             f"logs/coders/{target}.log",
         localrule: True

@@ -23,19 +23,14 @@ rule prior_study:
     input:
         expand(PRIOR_COST, case=targets.PRIOR_CASES, estimator=targets.PRIOR_ESTIMATORS),
     output:
-        report(
-            f"{RESULTS}/tables/studies/prior.csv",
-            caption="../report/prior.rst",
-            category="Tables",
-            labels={"table": "A step of the prior", "target": "studies"},
-        ),
-        f"{RESULTS}/tables/studies/prior.md",
+        table("studies", "prior", "What a step of the prior costs"),
+        multiext(f"{RESULTS}/tables/studies/prior", ".csv", ".md"),
         report(
             f"{RESULTS}/figures/studies/fig10_prior.svg",
             caption="../report/prior.rst",
-            category="Figures",
+            category="The method",
             subcategory="Studies",
-            labels={"figure": "A step of the prior"},
+            labels={"figure": "What a step of the prior costs"},
         ),
         f"{RESULTS}/figures/studies/fig10_prior.png",
     log:

@@ -10,18 +10,12 @@ for target in targets.TARGETS:
             runs=runs(target, "metrics.json", "model.sws"),
             published=PUBLISHED,
         output:
-            report(
-                f"{RESULTS}/tables/{target}/table1.csv",
-                caption="../report/table1.rst",
-                category="Tables",
-                labels={"table": "Table 1", "target": target},
-            ),
-            report(
-                f"{RESULTS}/tables/{target}/layers.csv",
-                caption="../report/layers.rst",
-                category="Tables",
-                labels={"table": "Layers", "target": target},
-            ),
+            table(target, "table1", "Table 1: ours beside the published"),
+            table(target, "layers", "Layer by layer"),
+            [
+                table(target, "fixed", "What each method reaches at a fixed error")
+                for _ in range(PLAN.target(target).compares)
+            ],
             PLAN.table_files(target),
         log:
             f"logs/tables/{target}.log",
