@@ -40,7 +40,7 @@ def costs(
     seeds: Seeds = None,
     config: ConfigFiles = None,
 ) -> None:
-    """Write the table of what each method costs in training and in inference.
+    """Write the table of what training and inference cost.
 
     From the runs of a target and from what 'sws profile' wrote about their files.
 

@@ -64,7 +64,7 @@ def evaluate(
     model: Model,
     dataset: Annotated[str, typer.Argument(help="Whose test images to use, such as mnist.")],
 ) -> None:
-    """Decode a file and measure its error on a data set's test images.
+    """Decode a file and measure its error on test images.
 
     \b
     Example:

@@ -182,7 +182,7 @@ def compare(
     ] = None,
     confidence: Annotated[float, typer.Option(help="Of the interval, between 0 and 1.")] = 0.99,
 ) -> None:
-    """Set a run beside the reference and the paper: does it reproduce?
+    """Tell whether a run reproduces the reference and the paper.
 
     Ends with status 1 if a number differs from the reference by more than chance allows.
 
