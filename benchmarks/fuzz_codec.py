@@ -22,10 +22,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fuzzing  # noqa: E402
 
-SHARE = 1000  # inputs between two reports
+SHARE = 500  # inputs between two reports
 MEMORY = 1 << 30  # bytes that a process may grow by
 SECONDS = 10.0  # processor time for one input
-HANG = 600.0  # wall-clock seconds without a report, after which a process ends with a traceback
+HANG = 1800.0  # wall-clock seconds without a report, after which a process ends with a traceback
 
 
 def work(task):
@@ -68,7 +68,7 @@ def main():
             memory = max(memory, usage)
             print(f"{total.inputs:,} inputs, {len(total.failures)} failures", flush=True)
     elapsed = time.monotonic() - start
-    files = fuzzing.seeds()
+    files = fuzzing.seeds() + fuzzing.large_seeds()
     print(f"seeds: {len(files)} files, {sum(map(len, files)):,} bytes")
     print(f"inputs: {total.inputs:,}; decoded: {total.decoded:,}; failures: {len(total.failures)}")
     print(f"rate: {total.inputs / processor:.0f} a second of processor time")

@@ -28,30 +28,41 @@ SIZES = [size for size in SIZES if size < 2**35]
 def seeds():
     """Sound files to start from: small, so that a mutation seldom misses what matters."""
     rng = np.random.default_rng(11)
-    networks = [tiny(seed) for seed in range(3)]
-    networks += [
-        sequential(rng, [("fc1", "fc", sparse_layer(rng, (20, 64), 0.1, side=8))]),
+    small = [
+        sequential(rng, [("fc1", "fc", sparse_layer(rng, (6, 16), 0.2, side=4))]),
+        sequential(rng, [("conv1", "conv", sparse_layer(rng, (4, 1, 3, 3), 0.5))]),
         sequential(
             rng,
             [
-                ("conv1", "conv", sparse_layer(rng, (8, 1, 5, 5), 0.4)),
-                ("conv2", "conv", sparse_layer(rng, (12, 8, 3, 3), 0.1)),
-                ("fc1", "fc", sparse_layer(rng, (30, 48), 0.05)),
-                ("fc2", "fc", sparse_layer(rng, (4, 30), 0.3)),
+                ("fc1", "fc", sparse_layer(rng, (4, 12), 0.2)),
+                ("fc2", "fc", sparse_layer(rng, (3, 8), 0.4)),
             ],
         ),
         # more than 256 values: indexes of two bytes
         QuantizedNetwork(
-            (QuantizedTensor("w", "fc", 0, rng.integers(0, 400, (9, 30)).astype(np.uint16)),),
-            (codebook(400, np.float32),),
+            (QuantizedTensor("w", "fc", 0, rng.integers(0, 300, (3, 8)).astype(np.uint16)),),
+            (codebook(300, np.float32),),
         ),
-        QuantizedNetwork((RawTensor("b", rng.normal(size=50).astype(np.float32)),), ()),
-        QuantizedNetwork((), ()),
+        QuantizedNetwork(
+            (QuantizedTensor("w", "fc", 0, rng.integers(0, 2, (3, 9)).astype(np.uint8), 0.5),),
+            (codebook(2),),
+        ),
     ]
-    files = [codec.encode(n, (coding,)) for n in networks for coding in CODINGS]
-    files += [codec.encode(n) for n in networks]
-    files += [codec.encode(lenet_300_100(density=0.004)), codec.encode(lenet_5_caffe())]
+    raw = [np.float16, np.float32, np.int64, np.int32, np.uint8, np.bool_]
+    values = [rng.integers(-5, 5, (2, 3)).astype(dtype) for dtype in raw]
+    files = [codec.encode(n, (coding,)) for n in (*small, tiny()) for coding in CODINGS]
+    files += [codec.encode(QuantizedNetwork((RawTensor("b", v),), ())) for v in values]
+    files.append(codec.encode(QuantizedNetwork((), ())))
     return list(dict.fromkeys(files))
+
+
+def large_seeds():
+    """Files of real networks: slow to read, so that a campaign tries a few only."""
+    return [codec.encode(lenet_300_100(density=0.004)), codec.encode(lenet_5_caffe())]
+
+
+LARGE = 0.002
+"""Share of the mutants that come of a large file."""
 
 
 def signed(content):
@@ -117,6 +128,7 @@ class Mutator:
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
         self.layouts = [Layout.of(data) for data in seeds()]
+        self.large = [Layout.of(data) for data in large_seeds()]
         self.kinds = {
             "bit flips": self.flip,
             "truncation": self.truncate,
@@ -133,7 +145,7 @@ class Mutator:
     def draw(self):
         """A kind of mutation, and a mutant."""
         kind = self.choose(list(self.kinds))
-        layout = self.choose(self.layouts)
+        layout = self.choose(self.large if self.rng.random() < LARGE else self.layouts)
         content = bytes(self.kinds[kind](layout))
         return kind, content if kind == "wrong checksum" else signed(content)
 

@@ -36,7 +36,7 @@ def test_the_mutants_reach_the_inner_parsers(found):
 
 
 def test_seeds_are_sound_and_their_layout_is_understood():
-    for data in fuzzing.seeds():
+    for data in fuzzing.seeds() + fuzzing.large_seeds():
         network = codec.decode(data)
         layout = fuzzing.Layout.of(data)
         assert len(layout.flags) == len(network.tensors)

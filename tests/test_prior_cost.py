@@ -56,7 +56,7 @@ def test_table_and_figure(measured, tmp_path):
     path.write_text(json.dumps(lost))
     written = prior_study.build(measured, tmp_path)
     assert {p.name for p in written} == {
-        "prior.csv", "prior.md", "fig10_prior.svg", "fig10_prior.png"
+        "prior.csv", "prior.md", "prior.html", "fig10_prior.svg", "fig10_prior.png"
     }  # fmt: skip
     text = (tmp_path / "tables" / "studies" / "prior.md").read_text()
     assert "| vgg-16-imagenet: 138,344,128 × 17 | broadcast + autograd | out of memory |" in text

@@ -89,19 +89,20 @@ def test_killed_at_every_level_the_run_goes_on_and_ends_with_the_same_bytes(whol
     assert snakemake.returncode == 1, said
     assert result_files(checkout) == []
 
-    # A second Snakemake beside the first is turned away, and harms nothing.
+    # A second Snakemake beside the first is turned away, and harms nothing. Training is held at
+    # its place meanwhile: on a busy machine it might be over before the second one has started.
     snakemake = checkout.start(*run)
     wait_for_epoch(checkout, 4, snakemake)
+    trainer = process_of(checkout)
+    os.kill(trainer, signal.SIGSTOP)
     assert log_of(checkout).startswith("pretrain epoch 2/24: going on from here\n")
     second = checkout.snakemake(*run)
     assert second.returncode == 1
     assert "Directory cannot be locked" in second.stdout
 
-    # SIGKILL of Snakemake: the process that trains lives on, stopped here to keep it at its place.
+    # SIGKILL of Snakemake: the process that trains lives on.
     os.kill(snakemake.pid, signal.SIGKILL)
-    snakemake.communicate(timeout=LONG)
-    trainer = process_of(checkout)
-    os.kill(trainer, signal.SIGSTOP)
+    snakemake.wait(LONG)
     assert is_held(lock_of(checkout))
     assert result_files(checkout) == []
     again = checkout.snakemake(*run)
