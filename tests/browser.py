@@ -39,7 +39,8 @@ async function walk() {
         } else {
           show.click();
           await pause();
-          const picture = document.querySelector("#app img");
+          // the menu's logo is a picture too
+          const picture = document.querySelector('#app img:not([src*="filename=logo"])');
           const frame = document.querySelector("#app iframe");
           if (picture) {
             entry.kind = "picture";
