@@ -48,3 +48,8 @@ def test_what_once_made_trouble(path):
     found = fuzzing.Findings()
     found.add("corpus", path.read_bytes(), SECONDS)
     assert [what for what, _ in found.failures] == []
+
+
+def test_a_reason_is_one_printable_line_whatever_it_quotes():
+    error = codec.CorruptFileError("w\x7f\n\x1b[31m\u202eé: unknown flags")
+    assert str(error) == "w\\x7f\\n\\x1b[31m\\u202eé: unknown flags"
