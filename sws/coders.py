@@ -18,9 +18,8 @@ import zstandard
 
 from sws import accounting, codec
 from sws.network import QuantizedNetwork
-from sws.page import pages
 from sws.runs import Case, ResultsError, pair_title, read_runs
-from sws.tables import number, to_csv, write_text
+from sws.tables import number, to_csv, write_texts
 
 COLUMNS = ("model", "dataset", "method", "point", "coder", "seeds", "bytes", "bytes_sd", "ratio")
 LEVEL = 22  # zstd's highest
@@ -123,6 +122,5 @@ def to_markdown(table: Sequence[Row]) -> str:
 def build(results: Path, output: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
     """Write ``coders.csv``, ``coders.md`` and ``coders.html``."""
     table = rows(results, cases, seeds)
-    Path(output).mkdir(parents=True, exist_ok=True)
     texts = {"coders.csv": to_csv(table, COLUMNS), "coders.md": to_markdown(table)}
-    return [write_text(Path(output) / name, text) for name, text in pages(texts).items()]
+    return write_texts(Path(output), texts)

@@ -98,15 +98,14 @@ class Process:
 
     def scale_free(self) -> tuple[str, ...]:
         """Names of the weights whose scale means nothing, if it is taken from them as a unit."""
-        if self.unit == "weight" or not batch_norm.norms(self.model):
+        if self.unit == "weight":
             return ()
         inputs, _ = next(iter(self.batches(0)))
         return batch_norm.scale_free(self.model, compressible(self.model), inputs[:32])
 
     def reestimate(self) -> None:
         """Running statistics of the weights as they are now."""
-        if batch_norm.norms(self.model):
-            batch_norm.reestimate(self.model, self._later()(0))
+        batch_norm.reestimate(self.model, self._later()(0))
 
     def _later(self) -> Continued:
         return Continued(self.batches, sum(len(h.rows) for _, h in self.histories))
@@ -194,19 +193,26 @@ class Process:
             sharing.nats.cpu().numpy(),
         )
 
-    def refine(
-        self,
-        indexes: Mapping[str, Tensor],
-        codebook: np.ndarray,
-        nats: np.ndarray,
-        settings: Refinement,
-    ) -> tuple[QuantizedNetwork, dict[str, Tensor]]:
-        """Both kinds of training at the codebook's values, and the network that comes of them."""
+    def finish(
+        self, index: np.ndarray, codebook: np.ndarray, nats: np.ndarray, settings: Refinement
+    ) -> tuple[QuantizedNetwork, list[Tensor], list[Tensor]]:
+        """Everything after assignment: what it cost, both kinds of training, the network.
+
+        Parameters
+        ----------
+        index : (I,) of every weight, into the codebook.
+
+        Returns
+        -------
+        The network; the weights before they were snapped; the indexes that they ended with.
+        """
+        indexes = unflatten(index, compressible(self.model))
+        before = self.assign(indexes, codebook)
         shared = (indexes, codebook, nats)
         for stage in ("share", "refine"):
             shared = self.share(stage, *shared, settings)
         indexes, codebook, _ = shared
-        return self.build(indexes, codebook, settings.bias_bits), indexes
+        return self.build(indexes, codebook, settings.bias_bits), before, list(indexes.values())
 
     def build(
         self,

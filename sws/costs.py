@@ -13,9 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from sws.page import pages
 from sws.runs import Case, ResultsError, Run, pair_title, profile_path, read_runs
-from sws.tables import number, to_csv, write_text
+from sws.tables import number, to_csv, write_texts
 
 TRAINING = (
     *("epochs", "seconds_pretrain", "seconds_retrain", "seconds_quantize", "seconds_search"),
@@ -160,6 +159,5 @@ def to_markdown(table: Sequence[Row]) -> str:
 def build(results: Path, output: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
     """Write ``costs.csv``, ``costs.md`` and ``costs.html``."""
     table = rows(results, cases, seeds)
-    Path(output).mkdir(parents=True, exist_ok=True)
     texts = {"costs.csv": to_csv(table, COLUMNS), "costs.md": to_markdown(table)}
-    return [write_text(Path(output) / name, text) for name, text in pages(texts).items()]
+    return write_texts(Path(output), texts)

@@ -24,6 +24,7 @@ from sws import codec
 from sws.evaluation import build_module
 from sws.network import QuantizedNetwork
 from sws.parameters import compressible
+from sws.tables import write_text
 
 BATCHES = (1, 256)
 INDEX_BYTES = 4
@@ -160,7 +161,4 @@ def build(model: Path, output: Path, seconds: float = 1.0) -> Path:
     """Measure a file and write what was found as JSON."""
     found = profile(Path(model).read_bytes(), seconds)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    partial.replace(output)
-    return output
+    return write_text(output, json.dumps(found, indent=1) + "\n")

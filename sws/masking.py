@@ -73,8 +73,7 @@ class MaskedWeights(Method):
     @property
     def nonzero_pct(self) -> float:
         """Share of the weights inside the masks, in per cent."""
-        kept = sum(int(mask.sum()) for mask in self.masks.values())
-        return 100 * kept / sum(mask.numel() for mask in self.masks.values())
+        return inside_pct(self.masks)
 
     def record(self) -> dict[str, float]:
         return {"nonzero_pct": self.nonzero_pct}
@@ -86,6 +85,12 @@ class MaskedWeights(Method):
         for name, mask in state["masks"].items():
             self.masks[name].copy_(mask)
         self.step = state["step"]
+
+
+def inside_pct(masks: Mapping[str, Tensor]) -> float:
+    """Share of all values together that is inside its mask, in per cent."""
+    kept = sum(int(mask.sum()) for mask in masks.values())
+    return 100 * kept / sum(mask.numel() for mask in masks.values())
 
 
 def threshold_of(weights: Mapping[str, Tensor], nonzeros: int) -> float:

@@ -24,6 +24,7 @@ from torch import Tensor
 from sws import models, provenance
 from sws.likelihood import Components, Estimator, Exact, Statistics, Subsampled, Tabulated
 from sws.parameters import compressible
+from sws.tables import write_text
 
 CHUNK = 1 << 18  # weights of the float64 reference at a time
 ROUNDS = 5
@@ -77,6 +78,16 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
+class Gradients:
+    """Gradients of the mixture that are known as such, where others have sums to make them of."""
+
+    def __init__(self, found: list[np.ndarray]):
+        self.found = found
+
+    def gradients(self, components: Components) -> list[np.ndarray]:
+        return self.found
+
+
 class Broadcast:
     """A matrix of weights × components and the framework's graph over it: what public code does."""
 
@@ -93,8 +104,7 @@ class Broadcast:
         total.backward()
         for leaf, gradient in zip(leaves, gradients, strict=True):
             gradient.add_(leaf.grad, alpha=factor)
-        self.gradients = [p.grad.numpy() for p in (means, log_precisions, log_proportions)]
-        return self
+        return Gradients([p.grad.numpy() for p in (means, log_precisions, log_proportions)])
 
 
 ESTIMATORS: dict[str, Callable[[], Any]] = {
@@ -211,7 +221,10 @@ def _forget_peak() -> None:
 
 
 def _errors(
-    components: Components, weights: list[Tensor], gradients: list[Tensor], sums: Any
+    components: Components,
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    sums: Statistics | Gradients,
 ) -> dict[str, float]:
     """Relative errors against the closed form in float64, a part of the weights at a time."""
     off = norm = 0.0
@@ -228,7 +241,7 @@ def _errors(
             norm += float(np.square(score).sum())
             totals += [r.sum(0), first.sum(0), (first * centred).sum(0)]
     expected = Statistics(0.0, *totals).gradients(components)
-    estimated = sums.gradients if isinstance(sums, Broadcast) else sums.gradients(components)
+    estimated = sums.gradients(components)
     return {
         "error_weights": math.sqrt(off / norm),
         "error_mixture": max(
@@ -258,7 +271,4 @@ def build(name: str, estimator: str, output: Path, gigabytes: float | None = Non
     torch.set_flush_denormal(True)
     found = measure(name, estimator)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    partial.replace(output)
-    return output
+    return write_text(output, json.dumps(found, indent=1) + "\n")

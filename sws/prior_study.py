@@ -10,9 +10,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from sws.figures import style
-from sws.page import pages
 from sws.runs import ResultsError
-from sws.tables import number, to_csv, write_text
+from sws.tables import number, to_csv, write_texts
 
 NAMES = {"broadcast": "broadcast + autograd", "exact": "exact", "tabulated": "tabulated"}
 COLUMNS = (
@@ -125,11 +124,10 @@ def _colour(estimator: str) -> str:
 def build(results: Path, output: Path) -> list[Path]:
     """Write ``tables/studies/prior.*`` and ``figures/studies/fig10_prior.{svg,png}``."""
     table = rows(results)
-    tables, figures = output / "tables" / "studies", output / "figures" / "studies"
-    for folder in (tables, figures):
-        folder.mkdir(parents=True, exist_ok=True)
-    texts = pages({"prior.csv": to_csv(table, COLUMNS), "prior.md": markdown(table)})
-    written = [write_text(tables / name, text) for name, text in texts.items()]
+    figures = output / "figures" / "studies"
+    figures.mkdir(parents=True, exist_ok=True)
+    texts = {"prior.csv": to_csv(table, COLUMNS), "prior.md": markdown(table)}
+    written = write_texts(output / "tables" / "studies", texts)
     with style.drawing():
         drawn = style.save(draw(table), figures / "fig10_prior")
     return [*written, *drawn]

@@ -115,7 +115,7 @@ def build(
             reached += curves.rows(own, literature) if own else []
         texts["fixed.csv"] = to_csv(reached, curves.COLUMNS)
         texts["fixed.md"] = curves.to_markdown(reached)
-    return [write_text(output / name, text) for name, text in pages(texts).items()]
+    return write_texts(output, texts)
 
 
 def table1(
@@ -232,6 +232,12 @@ def write_text(path: Path, text: str) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write texts by file name, and a page beside every Markdown file; makes the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [write_text(folder / name, text) for name, text in pages(texts).items()]
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

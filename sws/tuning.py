@@ -19,6 +19,7 @@ from sws import provenance
 from sws.config import ConfigurationError, Experiment, Point, validate_settings
 from sws.runs import trials_path
 from sws.stages import compress_on, load_pretrained, pretrain_on, set_up
+from sws.tables import to_csv, write_text
 from sws.task import Task
 from sws.training import Stopwatch
 
@@ -191,9 +192,4 @@ def _read_trials(path: Path) -> list[dict[str, str]]:
 
 def _write_trials(path: Path, rows: list[dict[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, TRIALS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+    write_text(path, to_csv(rows, TRIALS))

@@ -131,17 +131,7 @@ def _published(
             "ls": "",
         }
         number = len(entries) + 1
-        axes.plot(x, paper.error_end, ms=11, zorder=4, **look)
-        axes.annotate(
-            str(number),
-            (x, paper.error_end),
-            ha="center",
-            va="center_baseline",
-            fontsize=7,
-            fontweight="bold",
-            color=style.INK if hollow else "white",
-            zorder=4,
-        )
+        style.numbered_mark(axes, (x, paper.error_end), number, look, size=11, fontsize=7)
         name = paper.label if len(paper.label) <= 44 else paper.label[:43] + "…"
         entries.append(Line2D([], [], ms=7, label=f"{number}  {name}", **look))
     top = min(ceiling, max(axes_top(sizes), axes_top(counts)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#1a1a1a"
@@ -73,3 +75,26 @@ def ramp(values: np.ndarray) -> np.ndarray:
 
 def thousands(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def numbered_mark(
+    axes: Axes,
+    at: tuple[float, float],
+    number: int,
+    look: Mapping[str, Any],
+    *,
+    size: float,
+    fontsize: float,
+) -> None:
+    """A marker with a number in it: dark on a hollow one, white on a filled one."""
+    axes.plot(*at, ms=size, zorder=4, **look)
+    axes.annotate(
+        str(number),
+        at,
+        ha="center",
+        va="center_baseline",
+        fontsize=fontsize,
+        fontweight="bold",
+        color=INK if look["mfc"] == "white" else "white",
+        zorder=4,
+    )

@@ -176,17 +176,8 @@ def _theirs(axes: Axes, points: Sequence[tuple[Published, float, float]]) -> lis
             "mew": 2.2 if published.is_the_paper else 1.2,
             "ls": "",
         }
-        axes.plot(x, y, ms=10 if counts else 11, zorder=4, **look)
-        axes.annotate(
-            str(number),
-            (x, y),
-            ha="center",
-            va="center_baseline",
-            fontsize=7.5,
-            fontweight="bold",
-            color=style.INK if counts else "white",
-            zorder=4,
-        )
+        size = 10 if counts else 11
+        style.numbered_mark(axes, (x, y), number, look, size=size, fontsize=7.5)
         label = f"{number}  {_short(published)}"
         entries.append(Line2D([], [], ms=8, label=label, **look))
     return entries

@@ -88,7 +88,7 @@ def compress(
     )  # fmt: skip
     fitting = FitSettings(quantization.epochs, quantization.rate, bfloat16=retraining.bfloat16)
     process.train("refine", sharing, fitting)
-    indexes, codebook = sharing.indexes(), sharing.codebook.detach().numpy()
+    indexes, codebook = sharing.indexes(), sharing.codebook.detach().cpu().numpy()
     network = process.build(indexes, codebook, quantization.bias_bits, per_tensor=True)
     arrays = trace.tensors(before, list(indexes.values()), np.concatenate(network.codebooks))
     return process.compressed(network, arrays, nonzero_retrained_pct=pruning.nonzero_pct)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sws.baselines import NetworkSurgery, Surgery
 from sws.clustering import cluster_nonzeros, code_lengths
-from sws.compression import Compressed, Process, flat_weights, unflatten
-from sws.masking import check_layers, layer_of, of_layer
+from sws.compression import Compressed, Process, flat_weights
+from sws.masking import check_layers, inside_pct, layer_of, of_layer
 from sws.parameters import compressible
 from sws.trace import Trace
 from sws.training import Batches, FitSettings, Method
@@ -98,8 +98,7 @@ class SplicedWeights(Method):
     @property
     def nonzero_pct(self) -> float:
         """Share of the parameters inside the masks, biases included, in per cent."""
-        kept = sum(int(mask.sum()) for mask in self.masks.values())
-        return 100 * kept / sum(mask.numel() for mask in self.masks.values())
+        return inside_pct(self.masks)
 
     def record(self) -> dict[str, float]:
         return {"nonzero_pct": self.nonzero_pct}
@@ -137,12 +136,10 @@ def compress(
     steps = retraining.epochs * -(-images // retraining.batch_size)
     surgery = SplicedWeights(retraining, steps, process.seed)
     process.retrain(surgery, retraining, optimizer=retraining.optimizer)
-    weights = process.weights()
-    codebook, index = cluster_nonzeros(flat_weights(weights), quantization.clusters)
-    indexes: dict[str, Tensor] = unflatten(index, weights)
-    before = process.assign(indexes, codebook)
-    trace.record(retraining.epochs, None, before, retraining.epochs)
+    flat = flat_weights(process.weights())
+    codebook, index = cluster_nonzeros(flat, quantization.clusters)
     nats = code_lengths(index, len(codebook))
-    network, indexes = process.refine(indexes, codebook, nats, quantization)
-    arrays = trace.tensors(before, list(indexes.values()), network.codebooks[0])
+    network, before, indexes = process.finish(index, codebook, nats, quantization)
+    trace.record(retraining.epochs, None, before, retraining.epochs)
+    arrays = trace.tensors(before, indexes, network.codebooks[0])
     return process.compressed(network, arrays, nonzero_retrained_pct=surgery.nonzero_pct)

@@ -17,7 +17,7 @@ from torch import nn
 from sws import codec
 from sws.baselines import GradualPruning, NoPrior
 from sws.clustering import cluster_nonzeros, code_lengths
-from sws.compression import Compressed, Process, flat_weights, unflatten
+from sws.compression import Compressed, Process, flat_weights
 from sws.masking import MaskedWeights, threshold_of
 from sws.parameters import compressible
 from sws.trace import Trace
@@ -159,12 +159,10 @@ def prune_and_share(
     steps = retraining.epochs * -(-images // retraining.batch_size)
     pruning = GloballyPruned(retraining, nonzeros, steps)
     process.retrain(pruning, retraining)
-    weights = process.weights()
-    codebook, index = cluster_nonzeros(flat_weights(weights), quantization.clusters)
-    indexes = unflatten(index, weights)
-    before = process.assign(indexes, codebook)
-    trace.record(retraining.epochs, None, before, retraining.epochs)
+    flat = flat_weights(process.weights())
+    codebook, index = cluster_nonzeros(flat, quantization.clusters)
     nats = code_lengths(index, len(codebook))
-    network, indexes = process.refine(indexes, codebook, nats, quantization)
-    arrays = trace.tensors(before, list(indexes.values()), network.codebooks[0])
+    network, before, indexes = process.finish(index, codebook, nats, quantization)
+    trace.record(retraining.epochs, None, before, retraining.epochs)
+    arrays = trace.tensors(before, indexes, network.codebooks[0])
     return process.compressed(network, arrays, nonzero_retrained_pct=pruning.nonzero_pct)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from sws.baselines import PostHocMixture
-from sws.compression import Compressed, Process, flat_weights, unflatten
+from sws.compression import Compressed, Process, flat_weights
 from sws.likelihood import Tabulated
 from sws.mixture import BetaPrior, Mixture, initial_components
 from sws.quantization import quantize
@@ -50,8 +50,6 @@ def compress(
     codebook, nats, index = quantize(
         flat_weights(weights), mixture.components, settings.quantization
     )
-    indexes = unflatten(index, weights)
-    before = process.assign(indexes, codebook)
-    network, indexes = process.refine(indexes, codebook, nats, settings.quantization)
-    arrays = trace.tensors(before, list(indexes.values()), network.codebooks[0])
+    network, before, indexes = process.finish(index, codebook, nats, settings.quantization)
+    arrays = trace.tensors(before, indexes, network.codebooks[0])
     return process.compressed(network, arrays)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sws.compression import Compressed, Process, flat_weights, unflatten
+from sws.compression import Compressed, Process, flat_weights
 from sws.likelihood import (
     Components,
     Estimator,
@@ -72,14 +72,15 @@ class SoftWeightSharing(Method):
         self.weights = list(named.values())
         self.scales = [self.scale_of.get(name, 1.0) for name in named]
         self.norms = [(w, float(w.detach().norm())) for n, w in named.items() if n in self.held]
-        components = self.initial(self._in_units())
+        start = self._in_units()
+        components = self.initial(start)
         self.mixture = Mixture(components, zero_proportion=self._beta_prior())
         self.estimator = build_estimator(self.prior, self.seed)
         self.descent = None
         if self.prior.update == "adam":
             self.descent = MixtureDescent(self.mixture, self.prior.rates)
-        self.trace = Trace(self._in_units())
-        self.trace.record(0, self.mixture.components, self._in_units())
+        self.trace = Trace(start)
+        self.trace.record(0, self.mixture.components, start)
 
     def _in_units(self) -> list[Tensor]:
         return [w.detach() / s for w, s in zip(self.weights, self.scales, strict=True)]
@@ -239,12 +240,10 @@ def compress(
         settings.prior, retraining, images, process.seed, process.scales, process.scale_free()
     )
     process.retrain(prior, retraining)
-    weights = process.weights()
-    codebook, nats, index = quantize(flat_weights(weights), prior.mixture.components, quantization)
-    indexes = unflatten(index, weights)
-    before = process.assign(indexes, codebook)
-    network, indexes = process.refine(indexes, codebook, nats, quantization)
-    trace = prior.trace.tensors(before, list(indexes.values()), network.codebooks[0])
+    flat = flat_weights(process.weights())
+    codebook, nats, index = quantize(flat, prior.mixture.components, quantization)
+    network, before, indexes = process.finish(index, codebook, nats, quantization)
+    trace = prior.trace.tensors(before, indexes, network.codebooks[0])
     done = process.compressed(network, trace)
     done.seconds["prior"] = prior.seconds
     return done

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sws.baselines import Slab, SpikeSlab
 from sws.clustering import cluster_nonzeros, code_lengths
-from sws.compression import Compressed, Process, flat_weights, unflatten
+from sws.compression import Compressed, Process, flat_weights
 from sws.likelihood import Components, Statistics
 from sws.methods.soft_weight_sharing import SoftWeightSharing
 from sws.quantization import assign_map
@@ -67,15 +67,12 @@ def compress(
         process.scales, process.scale_free(),
     )  # fmt: skip
     process.retrain(prior, retraining)
-    weights = process.weights()
-    flat = flat_weights(weights)
+    flat = flat_weights(process.weights())
     flat[assign_map(flat, prior.mixture.components) == 0] = 0.0
     codebook, index = cluster_nonzeros(flat, quantization.clusters)
-    indexes = unflatten(index, weights)
-    before = process.assign(indexes, codebook)
     nats = code_lengths(index, len(codebook))
-    network, indexes = process.refine(indexes, codebook, nats, quantization)
-    arrays = prior.trace.tensors(before, list(indexes.values()), network.codebooks[0])
+    network, before, indexes = process.finish(index, codebook, nats, quantization)
+    arrays = prior.trace.tensors(before, indexes, network.codebooks[0])
     done = process.compressed(
         network, arrays, nonzero_retrained_pct=100 * float(np.mean(flat != 0))
     )
