@@ -70,7 +70,8 @@ def draw(subject: Subject) -> Figure:
     number = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     figure.suptitle(
         f"{subject.title}: methods under one protocol\n"
-        f"means over {number} seed(s), bars: standard deviation; one start, one coder for all"
+        f"means over {number} seed{'s' if max(seeds) > 1 else ''}, bars: standard deviation; "
+        "one start, one coder for all"
     )
     _legend(legend, points, entries)
     return figure
