@@ -188,6 +188,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
             return  # what is inside binds names there, not here
 
 
+@functools.cache
 def _text(name: str) -> str:
     return ast.unparse(ast.Module(list(_statements(name)), []))
 
@@ -218,13 +219,14 @@ def _imports(name: str) -> tuple[str, ...]:
 
 def _walk_runtime(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes but those under ``if TYPE_CHECKING:``."""
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        children = node.orelse
-    else:
-        yield node
-        children = list(ast.iter_child_nodes(node))
-    for child in children:
-        yield from _walk_runtime(child)
+    pending = [node]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += node.orelse
+        else:
+            yield node
+            pending += ast.iter_child_nodes(node)
 
 
 def _parent(module: str) -> str:

@@ -1,6 +1,6 @@
 """The paper's figures from our runs: SVG and PNG for each, a GIF for the animation.
 
-Reads result files only. :data:`FIGURES` maps a figure's name to what draws it; :func:`build`
+Reads result files only. :data:`FIGURES` maps a figure's name to what it takes; :func:`build`
 writes all that the results allow and says what it left out and why.
 """
 
@@ -12,34 +12,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sws import published
-from sws.figures import (
-    components,
-    filters,
-    hyper_priors,
-    indexing,
-    methods,
-    style,
-    tradeoff,
-    weights,
-)
 from sws.figures.subject import Subject
 from sws.runs import Case, MethodPoint, Pair, ResultsError, cases, read_runs, read_trials
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a figure is made.
+    """What a figure takes.
 
     Attributes
     ----------
-    draw : Subject → matplotlib figure, or (Subject, path) → path for an animation.
     needs : a finished ``run``, the tuning ``trials``, runs of all ``methods``, or ``nothing``.
     arrays : what the run's trace must hold (a method without a mixture has none to draw).
     models : the only models it is drawn for; None means all.
     animated : written as one GIF.
     """
 
-    draw: Callable
     needs: Literal["run", "trials", "methods", "nothing"]
     arrays: tuple[str, ...] = ()
     models: frozenset[str] | None = None
@@ -50,21 +38,17 @@ class Kind:
 
 
 FIGURES: Mapping[str, Kind] = {
-    "fig1_weights": Kind(weights.draw, "run", ("histogram/counts",)),
-    "fig1_animation": Kind(weights.animate, "run", ("histogram/counts",), animated=True),
-    "fig2_tradeoff": Kind(tradeoff.draw_ratio, "trials"),
-    "fig2_bytes": Kind(tradeoff.draw_bytes, "trials"),
-    "fig3_components": Kind(components.draw, "run", ("mixture/means",)),
-    "fig4_relative_indexing": Kind(indexing.draw, "nothing"),
-    "fig5_gamma": Kind(hyper_priors.draw_gamma, "nothing"),
-    "fig6_beta": Kind(hyper_priors.draw_beta, "nothing"),
-    "fig7_filters": Kind(
-        filters.draw_convolution, "run", ("filters/final",), frozenset({"lenet-5-caffe"})
-    ),
-    "fig8_filters": Kind(
-        filters.draw_dense, "run", ("filters/final",), frozenset({"lenet-300-100"})
-    ),
-    "fig9_methods": Kind(methods.draw, "methods"),
+    "fig1_weights": Kind("run", ("histogram/counts",)),
+    "fig1_animation": Kind("run", ("histogram/counts",), animated=True),
+    "fig2_tradeoff": Kind("trials"),
+    "fig2_bytes": Kind("trials"),
+    "fig3_components": Kind("run", ("mixture/means",)),
+    "fig4_relative_indexing": Kind("nothing"),
+    "fig5_gamma": Kind("nothing"),
+    "fig6_beta": Kind("nothing"),
+    "fig7_filters": Kind("run", ("filters/final",), frozenset({"lenet-5-caffe"})),
+    "fig8_filters": Kind("run", ("filters/final",), frozenset({"lenet-300-100"})),
+    "fig9_methods": Kind("methods"),
 }
 
 TITLES: Mapping[str, str] = {
@@ -81,6 +65,28 @@ TITLES: Mapping[str, str] = {
     "fig9_methods": "methods compared",
 }
 """What a list of figures calls them."""
+
+
+def _drawings() -> Mapping[str, Callable]:
+    """Figure → what draws it: of a Subject, and for an animation of the path to write to as well.
+
+    matplotlib takes long to import, and who plans a run only asks for names.
+    """
+    from sws.figures import components, filters, hyper_priors, indexing, methods, tradeoff, weights
+
+    return {
+        "fig1_weights": weights.draw,
+        "fig1_animation": weights.animate,
+        "fig2_tradeoff": tradeoff.draw_ratio,
+        "fig2_bytes": tradeoff.draw_bytes,
+        "fig3_components": components.draw,
+        "fig4_relative_indexing": indexing.draw,
+        "fig5_gamma": hyper_priors.draw_gamma,
+        "fig6_beta": hyper_priors.draw_beta,
+        "fig7_filters": filters.draw_convolution,
+        "fig8_filters": filters.draw_dense,
+        "fig9_methods": methods.draw,
+    }
 
 
 def filenames(
@@ -161,6 +167,9 @@ def build(
         )
     firsts = tuple(subject.runs[0] for subject in subjects.values() if subject.runs)
     subjects[None] = Subject(results, method=method, runs=firsts, priors=priors or {})
+    from sws.figures import style
+
+    drawings = _drawings()
     written: list[Path] = []
     skipped: dict[str, str] = {}
     for figure, pair in _plan(pairs, only):
@@ -168,10 +177,10 @@ def build(
         if reason := _lacks(kind, chosen):
             skipped[stem] = reason
         elif kind.animated:
-            written.append(kind.draw(chosen, output / f"{stem}.gif"))
+            written.append(drawings[figure](chosen, output / f"{stem}.gif"))
         else:
             with style.drawing():
-                written += style.save(kind.draw(chosen), output / stem)
+                written += style.save(drawings[figure](chosen), output / stem)
     return written, skipped
 
 
