@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 CORES ?= all
+TESTS ?= tests
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := $(VENV)/.packages
@@ -44,7 +45,7 @@ smoke: $(READY)  ## the whole way on a small slice of MNIST, in a minute or two
 	$(BIN)/snakemake --cores $(CORES) smoke
 
 test: $(READY)  ## all tests, with a real run of the smoke target
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -rs $(TESTS)
 
 debian:  ## install what some tests need, where that is possible: Slurm, Chromium
 	@for program in munged slurmctld slurmd srun chromium; do \
@@ -55,8 +56,8 @@ debian:  ## install what some tests need, where that is possible: Slurm, Chromiu
 	    --no-install-recommends munge slurmctld slurmd slurm-client chromium >/dev/null; \
 	else echo "not installed:$$missing; on Debian, as root, 'make debian' does it" >&2; fi
 
-test-cluster: debian $(READY)  ## the study on a real Slurm of one node (Debian, as root)
-	$(BIN)/python -m pytest -rs tests/cluster
+test-cluster: debian  ## the study on a real Slurm of one node (Debian, as root)
+	$(MAKE) test TESTS=tests/cluster
 
 fuzz: $(READY)  ## 200,000 mutated files for the reader: half an hour or so
 	$(BIN)/python benchmarks/fuzz_codec.py --inputs 200000

@@ -1,8 +1,9 @@
-"""Publish a complete run: copy it into ``results/reference`` so that it can be committed.
+"""Publish complete runs: copy them into ``results/reference`` so that they can be committed.
 
 The reference folder has the layout of ``results`` itself, so that tables, figures and the
-comparison read it unchanged. It is built beside its place and renamed there: it is either the old
-reference or the new one, never a mixture.
+comparison read it unchanged. What is published takes the place of what the folder held of the same
+cases and targets; the rest stays. The new folder is built beside the old one and renamed there: a
+reader finds one or the other, never half of both.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sws import published, tables
+from sws.methods import tuned_as
 from sws.runs import (
     MAIN,
     RUN_FILES,
@@ -30,6 +33,7 @@ from sws.runs import (
 )
 
 MANIFEST = "manifest.json"
+STUDIES = "studies"  # a target that has a table and a figure, and no runs
 
 
 def publish(
@@ -39,46 +43,56 @@ def publish(
     seeds: Sequence[int],
     points: Points = MAIN,
     targets: Sequence[str] = ("mnist",),
+    partial: bool = False,
     replace: bool = False,
-) -> Path:
+) -> tuple[Path, list[Case]]:
     """Copy runs, tables, figures and tuning trials into ``reference``.
 
     Parameters
     ----------
     results : folder that holds ``runs/``, ``tables/<target>/``, ``figures/<target>/``, ``tuning/``.
-    reference : folder to (re)place, ``results/reference``.
-    pairs, seeds, points : what must be complete; it and nothing else is published.
-    targets : which tables and figures belong to it.
-    replace : allow that cases of the present reference vanish.
+    reference : folder to update, ``results/reference``.
+    pairs, seeds, points : the cases to publish, each with all of these seeds.
+    targets : which tables and figures belong to them; ``studies`` has no cases.
+    partial : leave out cases of which a seed has not run, rather than refuse.
+    replace : drop whatever else the present reference holds.
 
     Returns
     -------
-    The reference folder.
+    The reference folder, and the cases left out.
 
     Raises
     ------
     ResultsError
         If a run, table, figure or trial is missing, a run comes from uncommitted changes or from
-        another commit than the rest, the tables were made from other runs, or the present reference
-        holds a case that the new one would not. Nothing has changed then.
+        another commit than the other seeds of its case, or the tables were made from other runs.
+        Nothing has changed then.
     """
     results, reference = Path(results), Path(reference)
     wanted = cases(pairs, points)
-    if not wanted or not seeds or not targets:
+    if not targets or (set(targets) != {STUDIES} and not (wanted and seeds)):
         raise ResultsError("nothing to publish; name pairs, seeds and targets")
+    left_out = []
+    if partial:
+        left_out = [c for c in wanted if not all(read_run(results, c, s) for s in seeds)]
+        wanted = [case for case in wanted if case not in left_out]
     runs = _complete(results, wanted, seeds)
-    commit = _one_clean_commit(runs)
+    commits = _clean_commits(runs)
     folders = _target_folders(results, targets)
     trials = _tuning(results, wanted)
-    _match(results, targets, wanted, seeds)
-    if not replace:
-        _loses_nothing(reference, wanted)
+    _match(results, [target for target in targets if target != STUDIES], wanted, seeds)
     files = [run.folder / name for run in runs for name in RUN_FILES]
     profiles = (profile_path(results, run.case, run.seed) for run in runs)
     files += [path for path in profiles if path.is_file()]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    _swap(results, reference, [*files, *trials], commit, seeds)
-    return reference
+    kept = [] if replace else _kept(reference, results, wanted, folders)
+    found = {
+        str(case): {"commit": commit, "seeds": list(seeds)} for case, commit in commits.items()
+    }
+    if not replace:
+        found = _present(reference) | found
+    _swap(results, reference, [*files, *trials], kept, found)
+    return reference, left_out
 
 
 def _complete(results: Path, wanted: Sequence[Case], seeds: Sequence[int]) -> list[Run]:
@@ -103,7 +117,9 @@ def _complete(results: Path, wanted: Sequence[Case], seeds: Sequence[int]) -> li
     return runs
 
 
-def _one_clean_commit(runs: Sequence[Run]) -> str:
+def _clean_commits(runs: Sequence[Run]) -> dict[Case, str]:
+    """Case → the commit that all of its seeds come from."""
+    commits: dict[Case, str] = {}
     for run in runs:
         if not run.code.get("commit") or "dirty" not in run.code:
             raise ResultsError(f"{run.folder}: does not say its commit; run it inside a git clone")
@@ -111,14 +127,13 @@ def _one_clean_commit(runs: Sequence[Run]) -> str:
             raise ResultsError(
                 f"{run.folder}: made from uncommitted changes; commit them and run it again"
             )
-    first = runs[0]
-    for run in runs:
-        if run.code["commit"] != first.code["commit"]:
+        first = commits.setdefault(run.case, run.code["commit"])
+        if run.code["commit"] != first:
             raise ResultsError(
-                f"{run.folder} is of commit {run.code['commit'][:10]}, {first.folder} of "
-                f"{first.code['commit'][:10]}; run all of them from one commit"
+                f"{run.folder} is of commit {run.code['commit'][:10]}, another seed of {run.case} "
+                f"of {first[:10]}; run all of them from one commit"
             )
-    return first.code["commit"]
+    return commits
 
 
 def _target_folders(results: Path, targets: Sequence[str]) -> list[Path]:
@@ -132,7 +147,7 @@ def _target_folders(results: Path, targets: Sequence[str]) -> list[Path]:
 def _tuning(results: Path, wanted: Sequence[Case]) -> list[Path]:
     paths = [
         trials_path(results, pair, method)
-        for pair, method in dict.fromkeys((case.pair, case.method) for case in wanted)
+        for pair, method in dict.fromkeys((c.pair, tuned_as(c.method)) for c in wanted)
     ]
     for path in paths:
         if not path.is_file():
@@ -172,35 +187,48 @@ def _match(
             raise ResultsError(f"{tried} does not show the runs of {case}; make the tables again")
 
 
-def _loses_nothing(reference: Path, wanted: Sequence[Case]) -> None:
+def _present(reference: Path) -> dict[str, Any]:
+    """The cases of the present reference: commit and seeds."""
     manifest = reference / MANIFEST
     if not manifest.is_file():
-        return
-    kept = {str(case) for case in wanted}
-    for case in json.loads(manifest.read_text(encoding="utf-8")).get("cases", []):
-        if case not in kept:
-            raise ResultsError(
-                f"{reference} holds {case}, which would vanish; publish it too, or allow --replace"
-            )
+        return {}
+    return json.loads(manifest.read_text(encoding="utf-8")).get("cases", {})
+
+
+def _kept(
+    reference: Path, results: Path, wanted: Sequence[Case], folders: Sequence[Path]
+) -> list[Path]:
+    """Files of the present reference that are about other cases and targets."""
+    superseded = [folder.relative_to(results) for folder in folders]
+    superseded += [Path(kind, str(case)) for case in wanted for kind in ("runs", "profiles")]
+    return [
+        path
+        for path in sorted(reference.rglob("*"))
+        if path.is_file()
+        and path.name != MANIFEST
+        and not any(path.relative_to(reference).is_relative_to(old) for old in superseded)
+    ]
 
 
 def _swap(
-    results: Path, reference: Path, files: Sequence[Path], commit: str, seeds: Sequence[int]
+    results: Path,
+    reference: Path,
+    files: Sequence[Path],
+    kept: Sequence[Path],
+    found: Mapping[str, Any],
 ) -> None:
     beside = reference.with_name(f".{reference.name}.new-{os.getpid()}")
     old = reference.with_name(f".{reference.name}.old-{os.getpid()}")
-    hashes, found = {}, set()
+    hashes = {}
+    sources = {path.relative_to(reference): path for path in kept}
+    sources |= {path.relative_to(results): path for path in files}
     try:
-        for path in files:
-            relative = path.relative_to(results)
+        for relative, path in sources.items():
             target = beside / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
             hashes[relative.as_posix()] = hashlib.sha256(target.read_bytes()).hexdigest()
-            if relative.parts[0] == "runs":
-                found.add("/".join(relative.parts[1:4]))
-        manifest = {"commit": commit, "seeds": list(seeds), "cases": sorted(found)}
-        manifest["sha256"] = dict(sorted(hashes.items()))
+        manifest = {"cases": dict(sorted(found.items())), "sha256": dict(sorted(hashes.items()))}
         text = json.dumps(manifest, indent=1) + "\n"
         (beside / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
         if reference.exists():

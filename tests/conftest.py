@@ -1,6 +1,18 @@
-"""What the tests take for granted of the process that they run in."""
+"""What the tests take for granted of the process that they run in, and what several of them need."""
 
 import signal
 
+import pytest
+from checkout import Checkout
+
 # A shell has what it starts in the background ignore SIGINT, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A checkout in which the smoke target has run. Not to be written to."""
+    checkout = Checkout(tmp_path_factory.mktemp("smoke"))
+    done = checkout.snakemake("--cores", "2", "smoke")
+    assert done.returncode == 0, done.stdout
+    return checkout

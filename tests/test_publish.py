@@ -32,7 +32,13 @@ def results(finished, tmp_path):
 
 def go(results, **settings):
     settings = {"pairs": [LENET], "seeds": SEEDS} | settings
-    return publish.publish(results, results / "reference", **settings)
+    reference, left_out = publish.publish(results, results / "reference", **settings)
+    assert left_out == []
+    return reference
+
+
+def manifest(reference):
+    return json.loads((reference / "manifest.json").read_text())
 
 
 def edit(results, seed, **values):
@@ -59,10 +65,8 @@ def test_publishes_what_is_needed_and_no_checkpoint(results):
     assert {"tables/mnist/table1.csv", "figures/mnist/fig4_relative_indexing.svg"} < files
     assert "tuning/lenet-300-100_mnist/soft-weight-sharing/trials.csv" in files
     assert not any("retrained" in name for name in files)
-    manifest = json.loads((reference / "manifest.json").read_text())
-    assert manifest["commit"] == CODE["commit"]
-    assert manifest["cases"] == [str(CASE)]
-    assert set(manifest["sha256"]) == files - {"manifest.json"}
+    assert manifest(reference)["cases"] == {str(CASE): {"commit": CODE["commit"], "seeds": SEEDS}}
+    assert set(manifest(reference)["sha256"]) == files - {"manifest.json"}
     assert compare.build(results, reference).reproduces
 
 
@@ -90,12 +94,59 @@ def test_a_case_need_only_be_in_the_table_that_is_about_it(results):
     refuses(results, "mnist.* does not show the runs of .*soft-weight-sharing", **both)
 
 
-def test_publishing_again_replaces(results):
+def test_publishing_again_replaces_what_is_published_and_keeps_the_rest(results):
+    reference = go(results)
+    other = manifest(reference)
+    other["cases"]["vgg-16_cifar-10/soft-weight-sharing/main"] = {"commit": "1", "seeds": [1]}
+    (reference / "manifest.json").write_text(json.dumps(other))
+    own = [f"runs/{CASE}/seed-7/model.sws", "tables/mnist/stale.csv"]
+    others = [
+        "runs/vgg-16_cifar-10/soft-weight-sharing/main/seed-1/model.sws",
+        "tables/cifar10/table1.csv",
+        "README.md",
+    ]
+    for name in (*own, *others):
+        (reference / name).parent.mkdir(parents=True, exist_ok=True)
+        (reference / name).write_text(name)
     go(results)
-    (results / "reference/stale.txt").write_text("old")
-    go(results)
-    assert not (results / "reference/stale.txt").exists()
+    assert not any((reference / name).exists() for name in own)
+    assert all((reference / name).read_text() == name for name in others)
+    assert set(manifest(reference)["cases"]) == set(other["cases"])
+    assert others[0] in manifest(reference)["sha256"]
     assert [path.name for path in results.glob(".*")] == []
+    go(results, replace=True)
+    assert not any((reference / name).exists() for name in (*own, *others))
+    assert set(manifest(reference)["cases"]) == {str(CASE)}
+
+
+def test_a_study_has_no_runs(results):
+    for kind in ("tables", "figures"):
+        (results / kind / "studies").mkdir(parents=True)
+        (results / kind / "studies/prior.svg").write_text(kind)
+    reference = go(results, pairs=[], seeds=(), targets=["studies"])
+    assert (reference / "figures/studies/prior.svg").read_text() == "figures"
+    assert manifest(reference)["cases"] == {}
+
+
+def test_partial_publishing_leaves_out_what_has_not_run(results):
+    points = [("soft-weight-sharing", "main"), ("soft-weight-sharing", "small")]
+    refuses(results, "small seed 0 has not run", points=points)
+    reference, left_out = publish.publish(
+        results, results / "reference", [LENET], SEEDS, points, partial=True
+    )
+    assert [str(case) for case in left_out] == [str(CASE).replace("main", "small")]
+    assert set(manifest(reference)["cases"]) == {str(CASE)}
+
+
+def test_a_variant_is_published_with_the_trials_of_what_it_varies(results):
+    method = "soft-weight-sharing-subsampled"
+    for seed in SEEDS:
+        fabricate(results, *LENET, method, seed=seed, scale=10, epochs=4)
+    points = [("soft-weight-sharing", "main"), (method, "main")]
+    tables.build(results, results / "tables/mnist", [LENET], SEEDS, points)
+    reference = go(results, points=points)
+    assert (reference / "tuning/lenet-300-100_mnist/soft-weight-sharing/trials.csv").is_file()
+    assert not (reference / f"tuning/lenet-300-100_mnist/{method}").exists()
 
 
 def test_refuses_a_missing_run(results):
@@ -114,7 +165,7 @@ def test_refuses_uncommitted_changes(results):
     refuses(results, "uncommitted")
 
 
-def test_refuses_two_commits(results):
+def test_refuses_two_commits_in_one_case(results):
     edit(results, 1, provenance={"code": CODE | {"commit": "1" * 40}})
     refuses(results, "run all of them from one commit")
 
@@ -139,15 +190,6 @@ def test_refuses_a_file_of_another_size(results):
 def test_refuses_without_tables_figures_or_trials(results, folder):
     shutil.rmtree(results / folder)
     refuses(results, folder.split("/")[0])
-
-
-def test_keeps_cases_of_the_present_reference(results):
-    reference = go(results)
-    manifest = json.loads((reference / "manifest.json").read_text())
-    manifest["cases"].append("vgg-16_cifar-10/soft-weight-sharing/main")
-    (reference / "manifest.json").write_text(json.dumps(manifest))
-    refuses(results, "would vanish")
-    go(results, replace=True)
 
 
 def test_a_failing_copy_leaves_the_old_reference(results, monkeypatch):

@@ -22,15 +22,6 @@ def checkout(tmp_path):
     return Checkout(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A checkout in which the smoke target has run."""
-    checkout = Checkout(tmp_path_factory.mktemp("smoke"))
-    done = checkout.snakemake("--cores", "2", "smoke")
-    assert done.returncode == 0, done.stdout
-    return checkout
-
-
 # --- before anything runs -------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -199,28 +200,35 @@ def compare(
 
 def publish(
     target: Annotated[
-        list[str] | None, typer.Argument(help="Targets whose runs, tables and figures to copy.")
+        list[str] | None,
+        typer.Argument(help="Targets whose runs, tables and figures to copy, or 'studies'."),
     ] = None,
     results: Results = Path("results"),
     reference: Annotated[
-        Path | None, typer.Option(help="Folder to replace; default RESULTS/reference.")
+        Path | None, typer.Option(help="Folder to update; default RESULTS/reference.")
     ] = None,
     pairs: Pairs = None,
     seeds: Seeds = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Leave out what has not run with all seeds.")
+    ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Allow that runs of the old reference vanish.")
+        bool, typer.Option("--replace", help="Drop whatever else the reference holds.")
     ] = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Copy a complete run into results/reference, to commit it.
+    """Copy complete runs into results/reference, to commit them.
 
-    All of it must come from one commit without local changes. Seeds are those of
-    config/reference.yaml unless they are given.
+    The seeds of a case must come from one commit without local changes. Seeds are those of
+    config/reference.yaml unless they are given. What is there already of other cases and targets
+    stays.
 
     \b
-    Example:
+    Examples:
       snakemake --cores all mnist --configfile config/reference.yaml
       sws publish mnist
+      sws publish cifar10 --seeds 1 --partial
+      sws publish studies
     """
     from sws import publish as module
     from sws.targets import split_pairs
@@ -228,20 +236,25 @@ def publish(
     targets = target or ["mnist"]
     points: dict[Pair, list[MethodPoint]] = {}
     chosen = [
-        chosen_target(t, config or [CONFIG, REFERENCE_OVERLAY], pairs, seeds) for t in targets
+        chosen_target(t, config or [CONFIG, REFERENCE_OVERLAY], pairs, seeds)
+        for t in targets
+        if t != module.STUDIES
     ]
     for one in chosen:
         for pair, own in points_of(one).items():
             points[pair] = list(dict.fromkeys([*points.get(pair, ()), *own]))
-    folder = module.publish(
+    folder, left_out = module.publish(
         results,
         reference or results / "reference",
         split_pairs(dict.fromkeys(pair for one in chosen for pair in one.runnable)),
-        chosen[0].seeds,
+        chosen[0].seeds if chosen else (),
         points,
         targets=targets,
+        partial=partial,
         replace=replace,
     )
+    for case in left_out:
+        print(f"left out, not run with all seeds: {case}", file=sys.stderr)
     print(folder)
 
 

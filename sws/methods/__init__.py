@@ -38,3 +38,8 @@ def load(method: str) -> Callable[..., Compressed]:
     if method not in MODULES:
         raise ValueError(f"there is no method {method!r}; choose one of {', '.join(MODULES)}")
     return importlib.import_module(MODULES[method]).compress
+
+
+def tuned_as(method: str) -> str:
+    """The method whose tuning trials chose a method's settings: itself, or one that it varies."""
+    return "soft-weight-sharing" if method == "soft-weight-sharing-subsampled" else method
