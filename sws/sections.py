@@ -120,9 +120,6 @@ class Retraining(Training):
 
     tau: Annotated[float, Field(ge=0, le=10)] = Field(0.005, description="τ of the objective")
     warm_up: Fraction = Field(0.0, description="fraction of the epochs over which τ grows")
-    weight_decay: Annotated[float, Field(ge=0, lt=1000)] = Field(
-        0.0, description="decoupled, of the weights in the unit that they are measured in"
-    )
 
 
 class Refinement(Settings):

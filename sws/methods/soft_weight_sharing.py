@@ -86,19 +86,16 @@ class SoftWeightSharing(Method):
         return [w.detach() / s for w, s in zip(self.weights, self.scales, strict=True)]
 
     def parameter_groups(self, model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
-        """A group for each scale, so that all weights move, and decay, alike in their own units."""
+        """A group for each scale, so that all weights move alike in their own units."""
         of_scale: dict[float, list[Tensor]] = {}
         for weight, scale in zip(self.weights, self.scales, strict=True):
             of_scale.setdefault(scale, []).append(weight)
         known = {id(w) for w in self.weights}
         others = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
-        factor, decay = self.retraining.weight_rate, self.retraining.weight_decay
-        groups = [
-            {"params": p, "rate_scale": factor * s, "weight_decay": decay / s}
-            for s, p in of_scale.items()
-        ]
-        groups.append({"params": others, "weight_decay": 0.0})
-        return [group for group in groups if group["params"]]
+        factor = self.retraining.weight_rate
+        groups = [{"params": p, "rate_scale": factor * s} for s, p in of_scale.items()]
+        groups.append({"params": others})
+        return [g | {"weight_decay": 0.0} for g in groups if g["params"]]
 
     def initial(self, weights: Sequence[Tensor]) -> Components:
         """The mixture before the first step."""
