@@ -54,12 +54,12 @@ def publish(
     reference : folder to update, ``results/reference``.
     pairs, seeds, points : the cases to publish, each with all of these seeds.
     targets : which tables and figures belong to them; ``studies`` has no cases.
-    partial : leave out cases of which a seed has not run, rather than refuse.
+    partial : publish the seeds of a case that have run, rather than refuse if one has not.
     replace : drop whatever else the present reference holds.
 
     Returns
     -------
-    The reference folder, and the cases left out.
+    The reference folder, and the cases left out because no seed has run.
 
     Raises
     ------
@@ -72,11 +72,12 @@ def publish(
     wanted = cases(pairs, points)
     if not targets or (set(targets) != {STUDIES} and not (wanted and seeds)):
         raise ResultsError("nothing to publish; name pairs, seeds and targets")
-    left_out = []
+    ready = {case: list(seeds) for case in wanted}
     if partial:
-        left_out = [c for c in wanted if not all(read_run(results, c, s) for s in seeds)]
-        wanted = [case for case in wanted if case not in left_out]
-    runs = _complete(results, wanted, seeds)
+        ready = {case: [s for s in seeds if read_run(results, case, s)] for case in wanted}
+    left_out = [case for case in wanted if not ready[case] and seeds]
+    wanted = [case for case in wanted if case not in left_out]
+    runs = [_complete(results, case, seed) for case in wanted for seed in ready[case]]
     commits = _clean_commits(runs)
     folders = _target_folders(results, targets)
     trials = _tuning(results, wanted)
@@ -87,7 +88,7 @@ def publish(
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     kept = [] if replace else _kept(reference, results, wanted, folders)
     found = {
-        str(case): {"commit": commit, "seeds": list(seeds)} for case, commit in commits.items()
+        str(case): {"commit": commit, "seeds": ready[case]} for case, commit in commits.items()
     }
     if not replace:
         found = _present(reference) | found
@@ -95,26 +96,23 @@ def publish(
     return reference, left_out
 
 
-def _complete(results: Path, wanted: Sequence[Case], seeds: Sequence[int]) -> list[Run]:
-    runs = []
-    for case in wanted:
-        for seed in seeds:
-            run = read_run(results, case, seed)
-            if run is None:
-                raise ResultsError(f"{case} seed {seed} has not run; run it, or publish without it")
-            for name in RUN_FILES:
-                if not (run.folder / name).is_file():
-                    raise ResultsError(
-                        f"{run.folder / name} is missing; delete the folder and run it again"
-                    )
-            size = (run.folder / "model.sws").stat().st_size
-            if size != run.metrics["bytes"]["file"]:
-                raise ResultsError(
-                    f"{run.folder / 'model.sws'} has {size} bytes, metrics.json says "
-                    f"{run.metrics['bytes']['file']}; delete the folder and run it again"
-                )
-            runs.append(run)
-    return runs
+def _complete(results: Path, case: Case, seed: int) -> Run:
+    """A run that has all of its files."""
+    run = read_run(results, case, seed)
+    if run is None:
+        raise ResultsError(f"{case} seed {seed} has not run; run it, or publish without it")
+    for name in RUN_FILES:
+        if not (run.folder / name).is_file():
+            raise ResultsError(
+                f"{run.folder / name} is missing; delete the folder and run it again"
+            )
+    size = (run.folder / "model.sws").stat().st_size
+    if size != run.metrics["bytes"]["file"]:
+        raise ResultsError(
+            f"{run.folder / 'model.sws'} has {size} bytes, metrics.json says "
+            f"{run.metrics['bytes']['file']}; delete the folder and run it again"
+        )
+    return run
 
 
 def _clean_commits(runs: Sequence[Run]) -> dict[Case, str]:

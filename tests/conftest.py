@@ -1,4 +1,4 @@
-"""What the tests take for granted of the process that they run in, and what several of them need."""
+"""What the tests take for granted of their process, and what several of them need."""
 
 import signal
 

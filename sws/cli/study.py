@@ -210,7 +210,7 @@ def publish(
     pairs: Pairs = None,
     seeds: Seeds = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Leave out what has not run with all seeds.")
+        bool, typer.Option("--partial", help="Publish the seeds that have run so far.")
     ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Drop whatever else the reference holds.")
@@ -254,7 +254,7 @@ def publish(
         replace=replace,
     )
     for case in left_out:
-        print(f"left out, not run with all seeds: {case}", file=sys.stderr)
+        print(f"left out, not run: {case}", file=sys.stderr)
     print(folder)
 
 
