@@ -33,6 +33,7 @@ from sws.runs import (
 )
 
 MANIFEST = "manifest.json"
+METHOD = "soft-weight-sharing"
 STUDIES = "studies"  # a target that has a table and a figure, and no runs
 
 
@@ -82,7 +83,7 @@ def publish(
     folders = _target_folders(results, targets)
     trials = _tuning(results, wanted)
     _match(results, [target for target in targets if target != STUDIES], wanted, seeds)
-    files = [run.folder / name for run in runs for name in RUN_FILES]
+    files = [run.folder / name for run in runs for name in published_files(run.case)]
     profiles = (profile_path(results, run.case, run.seed) for run in runs)
     files += [path for path in profiles if path.is_file()]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -94,6 +95,12 @@ def publish(
         found = _present(reference) | found
     _swap(results, reference, [*files, *trials], kept, found)
     return reference, left_out
+
+
+def published_files(case: Case) -> list[str]:
+    """Files of a run to copy. Traces are megabytes, and figures draw those of one method."""
+    drawn = case.method == METHOD
+    return [name for name in RUN_FILES if drawn or name != "trace.safetensors"]
 
 
 def _complete(results: Path, case: Case, seed: int) -> Run:

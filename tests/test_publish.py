@@ -88,6 +88,9 @@ def test_a_case_need_only_be_in_the_table_that_is_about_it(results):
     reference = go(results, **both)
     assert (reference / profile.relative_to(results)).is_file()
     assert (reference / "tables/baselines/fixed.csv").is_file()
+    compared = reference / "runs" / str(CASE).replace("soft-weight-sharing", "deep-compression")
+    assert (compared / "seed-0/model.sws").is_file()
+    assert not (compared / "seed-0/trace.safetensors").exists()
     mnist = results / "tables/mnist/table1.csv"
     mnist.write_text(mnist.read_text().replace("sharing,main,ok,2", "sharing,main,ok,1"))
     shutil.rmtree(reference)
