@@ -34,6 +34,9 @@ FIRST_HAND = ("original", "authors")
 ROOM = 1.6  # factor beyond the measured curves within which published errors are shown
 
 
+INCHES_A_ROW = 0.155  # of the legend
+
+
 def draw(subject: Subject) -> Figure:
     """Mean ± standard deviation over seeds of every point of every method, on the test set."""
     points = operating_points(subject.compared)
@@ -161,5 +164,10 @@ def _legend(axes: Axes, points: Sequence[OperatingPoint], entries: Sequence[Line
         for marker, meaning in (*SIZES.values(), ("o", "a count of parameters (right panel)")):
             handles.append(Line2D([], [], color=style.THEIRS, marker=marker, ls="", label=meaning))
         handles.append(Line2D([], [], ls="", label=""))
-    axes.legend(handles=[*handles, *entries], loc="upper left", fontsize=7.5, labelspacing=0.42,
-                handlelength=2.2, borderaxespad=0)  # fmt: skip
+    rows = [*handles, *entries]
+    drawn = axes.legend(handles=rows, loc="upper left", fontsize=7.5, labelspacing=0.42,
+                        handlelength=2.2, borderaxespad=0)  # fmt: skip
+    # As tall as the list, rather than panels that give way to it: two rows have a line break.
+    drawn.set_in_layout(False)
+    figure = axes.figure
+    figure.set_figheight(max(figure.get_figheight(), INCHES_A_ROW * (len(rows) + 2) + 0.9))
