@@ -31,9 +31,9 @@ from sws.runs import (
     read_run,
     trials_path,
 )
+from sws.targets import METHOD
 
 MANIFEST = "manifest.json"
-METHOD = "soft-weight-sharing"
 STUDIES = "studies"  # a target that has a table and a figure, and no runs
 
 
@@ -73,17 +73,18 @@ def publish(
     wanted = cases(pairs, points)
     if not targets or (set(targets) != {STUDIES} and not (wanted and seeds)):
         raise ResultsError("nothing to publish; name pairs, seeds and targets")
-    ready = {case: list(seeds) for case in wanted}
-    if partial:
-        ready = {case: [s for s in seeds if read_run(results, case, s)] for case in wanted}
-    left_out = [case for case in wanted if not ready[case] and seeds]
-    wanted = [case for case in wanted if case not in left_out]
+    ready = {
+        case: [seed for seed in seeds if not partial or read_run(results, case, seed)]
+        for case in wanted
+    }
+    left_out = [case for case in wanted if not ready[case]]
+    wanted = [case for case in wanted if ready[case]]
     runs = [_complete(results, case, seed) for case in wanted for seed in ready[case]]
     commits = _clean_commits(runs)
     folders = _target_folders(results, targets)
     trials = _tuning(results, wanted)
     _match(results, [target for target in targets if target != STUDIES], wanted, seeds)
-    files = [run.folder / name for run in runs for name in published_files(run.case)]
+    files = [run.folder / name for run in runs for name in _files(run.case)]
     profiles = (profile_path(results, run.case, run.seed) for run in runs)
     files += [path for path in profiles if path.is_file()]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -97,7 +98,7 @@ def publish(
     return reference, left_out
 
 
-def published_files(case: Case) -> list[str]:
+def _files(case: Case) -> list[str]:
     """Files of a run to copy. Traces are megabytes, and figures draw those of one method."""
     drawn = case.method == METHOD
     return [name for name in RUN_FILES if drawn or name != "trace.safetensors"]

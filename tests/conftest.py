@@ -11,7 +11,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A checkout in which the smoke target has run. Not to be written to."""
+    """A checkout in which the smoke target has run; what tests add leaves its results alone."""
     checkout = Checkout(tmp_path_factory.mktemp("smoke"))
     done = checkout.snakemake("--cores", "2", "smoke")
     assert done.returncode == 0, done.stdout
