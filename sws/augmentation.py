@@ -33,9 +33,9 @@ class RandomShift:
         if self.flip:
             columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
         columns = offsets[1][:, None] + columns
-        device = images.device
-        image = torch.arange(count, device=device)[:, None, None]
-        return padded[image, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
+        image = torch.arange(count, device=images.device)[:, None, None]
+        rows, columns = _send(rows, images.device), _send(columns, images.device)
+        return padded[image, rows[:, :, None], columns[:, None, :]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,11 @@ class Preparation:
         """uint8 (N, H, W, C) to float32 (N, C, H, W), channels last in memory."""
         if self.shift is not None:
             images = self.shift(images, generator)
-        like = {"dtype": torch.float32, "device": images.device}
-        x = images.float().div_(255)
-        x = x.sub_(torch.tensor(self.mean, **like)).div_(torch.tensor(self.std, **like))
+        mean, std = (_send(torch.tensor(v), images.device) for v in (self.mean, self.std))
+        x = images.float().div_(255).sub_(mean).div_(std)
         return x.permute(0, 3, 1, 2)
+
+
+def _send(values: Tensor, device: torch.device) -> Tensor:
+    """A copy that the host does not wait for, so that it can go on telling a GPU what to do."""
+    return values.to(device, non_blocking=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ class Tables:
     means: np.ndarray
     precisions: np.ndarray
     constants: np.ndarray
+    _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def build(cls, grid: GradedGrid, scores: np.ndarray, components) -> Tables:
@@ -67,6 +68,13 @@ class Tables:
             components.precisions,
             constants,
         )
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Places (int64) and coefficients on a device, copied there once."""
+        if device not in self._copies:
+            places = torch.as_tensor(self.places, device=device, dtype=torch.int64)
+            self._copies[device] = places, torch.as_tensor(self.coefficients, device=device)
+        return self._copies[device]
 
     @property
     def elements(self) -> int:
@@ -102,48 +110,62 @@ def accumulate(
     size = 1 + 3 * len(tables.means)
     moments = np.zeros((tables.elements, 4)) if statistics else None
     outside = np.zeros(size)
+    portable = []
     for position, tensor in enumerate(weights):
+        if numba is None or tensor.device.type != "cpu" or tensor.dtype != torch.float32:
+            portable.append(position)
+            continue
         target = None if gradients is None else gradients[position]
-        if numba is not None and tensor.device.type == "cpu" and tensor.dtype == torch.float32:
-            add = _compiled
-        else:
-            add = _portable
         scale = scales[position]
-        add(tables, tensor, target, factor / scale, scale, moments, outside)
+        _compiled(tables, tensor, target, factor / scale, scale, moments, outside)
+    if portable:
+        targets = None if gradients is None else [gradients[p] for p in portable]
+        chosen = [weights[p] for p in portable], targets, [scales[p] for p in portable]
+        _portable(tables, *chosen, factor, moments, outside)
     return moments, outside if outside.any() else None
 
 
-def _portable(tables, weights, target, factor, scale, moments, outside) -> None:
-    """The same pass in PyTorch operations, for any device and dtype."""
-    device = weights.device
-    places = torch.as_tensor(tables.places, device=device, dtype=torch.int64)
-    cells = len(places)
-    position = (weights - tables.lower * scale) * (1 / (tables.width * scale))
-    inside = (position >= 0) & (position < cells)
-    position = torch.where(inside, position, torch.zeros_like(position))
+def _portable(tables, weights, targets, scales, factor, moments, outside) -> None:
+    """The same pass in PyTorch operations, for any device and dtype.
+
+    All tensors are joined into one: a GPU takes as long to be told of an operation on a small
+    tensor as to do it on a large one. It is waited for once, to learn what the grid did not cover.
+    """
+    device = weights[0].device
+    places, (a, b, c) = tables.on(device)
+    joined = torch.cat([w / s for w, s in zip(weights, scales, strict=True)])
+    position = (joined - tables.lower) * (1 / tables.width)
+    inside = (position >= 0) & (position < len(places))
+    position = torch.where(inside, position, 0)
     cell = position.long()
     place = places[cell]
     fraction = (position - cell) * (1 << (place & LEVEL_MASK))
     within = fraction.long()
     element = (place >> LEVEL_BITS) + within
     u = fraction - within
-    if target is not None:
-        a, b, c = torch.as_tensor(tables.coefficients, device=device)
-        score = a[element] + u * (b[element] + u * c[element])
-        target.add_((score * inside).to(target.dtype), alpha=factor)
+    if targets is not None:
+        scores = (a[element] + u * (b[element] + u * c[element])) * inside
+        _spread(scores, targets, scales, factor)
     if moments is not None:
-        kept, offset = element[inside], u[inside].double()
-        for power in range(3):
-            binned = torch.bincount(kept, weights=offset**power, minlength=tables.elements)
-            moments[:, power] += binned.cpu().numpy()
-    if not bool(inside.all()):
-        far = (~inside).nonzero()[:, 0]
-        values = weights[far].double().cpu().numpy() / scale
-        scores = np.empty_like(values)
-        _exact_outside(values, tables, scores, outside)
-        if target is not None:
-            exact = torch.as_tensor(scores, device=device).to(target.dtype)
-            target.index_add_(0, far, exact, alpha=factor)
+        powers = [inside.double(), inside * u.double(), inside * u.double() ** 2]
+        binned = [torch.bincount(element, weights=p, minlength=tables.elements) for p in powers]
+        moments[:, :3] += torch.stack(binned, dim=1).cpu().numpy()
+    far = (~inside).nonzero()[:, 0]
+    if len(far):
+        values = joined[far].double().cpu().numpy()
+        exact = np.empty_like(values)
+        _exact_outside(values, tables, exact, outside)
+        if targets is not None:
+            scores = torch.zeros_like(joined)
+            scores[far] = torch.as_tensor(exact, device=device, dtype=joined.dtype)
+            _spread(scores, targets, scales, factor)
+
+
+def _spread(scores: Tensor, targets: list[Tensor], scales: Sequence[float], factor: float) -> None:
+    """Add factor · s/c to the gradients that a joined vector of scores belongs to."""
+    parts = scores.split([t.numel() for t in targets])
+    for target, part, scale in zip(targets, parts, scales, strict=True):
+        target.add_(part.to(target.dtype), alpha=factor / scale)
 
 
 def _exact_outside(values: np.ndarray, tables: Tables, scores: np.ndarray, sums: np.ndarray):

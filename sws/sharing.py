@@ -189,7 +189,9 @@ class SharedWeights(Method):
             self.codebook.copy_(state["codebook"])
             for latent, saved in zip(self.latent, state["latent"], strict=True):
                 latent.copy_(saved)
-        self.nats, self.index = state["nats"], list(state["index"])
+        device = self.codebook.device
+        self.nats = state["nats"].to(device)
+        self.index = [index.to(device) for index in state["index"]]
         self._show()
 
 

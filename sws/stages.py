@@ -44,6 +44,7 @@ def set_up() -> None:
     """Settings of the framework that every stage runs under."""
     # exponentials far from every mean become denormal numbers, ten times as slow
     torch.set_flush_denormal(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # a GPU's condition for the next
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
