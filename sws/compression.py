@@ -88,7 +88,7 @@ class Process:
         self._resumed = 0.0
         if self.unit == "tensor":
             for name, weight in compressible(self.model).items():
-                size = np.float32(weight.detach().double().square().mean().sqrt())
+                size = np.float32(float(weight.detach().double().square().mean().sqrt()))
                 self.scales[name] = float(size) if size > 0 else 1.0
 
     def weights(self) -> dict[str, Tensor]:
