@@ -60,7 +60,8 @@ def draw(subject: Subject) -> Figure:
     )
     shown = [p for p in subject.literature if p.error_end is not None]
     dense = points[0].dense_bytes / 1000
-    entries = _published(sizes, counts, shown, dense, _ceiling(points))
+    marks = style.NumberedMarks(size=11, fontsize=7)
+    entries = _published(sizes, counts, shown, dense, _ceiling(points), marks)
     for axes in (sizes, counts):
         log_x(axes)
         axes.margins(x=0.08, y=0.1)
@@ -77,6 +78,7 @@ def draw(subject: Subject) -> Figure:
         "one start, one coder for all"
     )
     _legend(legend, points, entries)
+    marks.write()
     return figure
 
 
@@ -112,7 +114,12 @@ def _ceiling(points: Sequence[OperatingPoint]) -> float:
 
 
 def _published(
-    sizes: Axes, counts: Axes, literature: Sequence[Published], dense: float, ceiling: float
+    sizes: Axes,
+    counts: Axes,
+    literature: Sequence[Published],
+    dense: float,
+    ceiling: float,
+    marks: style.NumberedMarks,
 ) -> list[Line2D]:
     """Numbered markers in the panel that their ratio belongs to; hollow where second-hand."""
     entries: list[Line2D] = []
@@ -135,7 +142,7 @@ def _published(
             "ls": "",
         }
         number = len(entries) + 1
-        style.numbered_mark(axes, (x, paper.error_end), number, look, size=11, fontsize=7)
+        marks.add(axes, (x, paper.error_end), number, look)
         name = paper.label if len(paper.label) <= 44 else paper.label[:43] + "…"
         entries.append(Line2D([], [], ms=7, label=f"{number}  {name}", **look))
     top = min(ceiling, max(axes_top(sizes), axes_top(counts)))

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.cluster.hierarchy import fcluster, linkage
 
 INK = "#1a1a1a"
 OURS = "#0b3c6f"  # Relative luminance rises from INK to FAINT, so the order survives grey printing.
@@ -77,24 +78,56 @@ def thousands(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def numbered_mark(
-    axes: Axes,
-    at: tuple[float, float],
-    number: int,
-    look: Mapping[str, Any],
-    *,
-    size: float,
-    fontsize: float,
-) -> None:
-    """A marker with a number in it: dark on a hollow one, white on a filled one."""
-    axes.plot(*at, ms=size, zorder=4, **look)
-    axes.annotate(
-        str(number),
-        at,
-        ha="center",
-        va="center_baseline",
-        fontsize=fontsize,
-        fontweight="bold",
-        color=INK if look["mfc"] == "white" else "white",
-        zorder=4,
-    )
+_Mark = tuple[tuple[float, float], int, bool, float]
+"""Place, number, whether the marker is hollow, and by how many points the number is lowered."""
+
+
+class NumberedMarks:
+    """Markers with numbers in them: dark on a hollow one, white on a filled one.
+
+    Numbers are written last, when the axes have their limits (:meth:`write`): those of markers that
+    hide each other stand above them, since inside only the last could be read.
+    """
+
+    def __init__(self, size: float, fontsize: float):
+        self.size = size
+        self.fontsize = fontsize
+        self._marks: dict[Axes, list[_Mark]] = {}
+
+    def add(self, axes: Axes, at: tuple[float, float], number: int, look: Mapping[str, Any]):
+        triangle = look["marker"] == "^"  # too narrow for a number but near its foot
+        axes.plot(*at, ms=(1.35 if triangle else 1.0) * self.size, zorder=4, **look)
+        lower = 0.2 * self.size if triangle else 0.0
+        self._marks.setdefault(axes, []).append((at, number, look["mfc"] == "white", lower))
+
+    def write(self) -> None:
+        for axes, marks in self._marks.items():
+            axes.figure.draw_without_rendering()  # puts the axes where they will be
+            pixels = axes.transData.transform([mark[0] for mark in marks])
+            for group in _touching(pixels, 0.8 * self.size * axes.figure.dpi / 72):
+                self._write(axes, [marks[k] for k in group])
+
+    def _write(self, axes: Axes, marks: list[_Mark]) -> None:
+        alone = len(marks) == 1
+        top = max((mark[0] for mark in marks), key=lambda at: at[1])
+        hollow, lower = marks[0][2:]
+        axes.annotate(
+            ", ".join(str(mark[1]) for mark in sorted(marks)),
+            top,
+            (0, -lower if alone else 0.65 * self.size),
+            textcoords="offset points",
+            ha="center",
+            va="center_baseline" if alone else "bottom",
+            fontsize=self.fontsize,
+            fontweight="bold",
+            color="white" if alone and not hollow else INK,
+            zorder=4,
+        )
+
+
+def _touching(points: np.ndarray, distance: float) -> list[np.ndarray]:
+    """Indexes of points in groups, each member closer than a distance to another one."""
+    if len(points) < 2:
+        return [np.arange(len(points))]
+    group = fcluster(linkage(points, "single"), distance, "distance")
+    return [np.flatnonzero(group == number) for number in np.unique(group)]

@@ -72,7 +72,8 @@ def draw_ratio(subject: Subject) -> Figure:
     ]
     tested = _tested(axes, runs)
     shown = [p for p in subject.literature if p.delta is not None and p.ratio is not None]
-    entries = _theirs(axes, [(p, p.ratio, p.delta) for p in shown])
+    marks = style.NumberedMarks(size=11, fontsize=7.5)
+    entries = _theirs(axes, [(p, p.ratio, p.delta) for p in shown], marks)
     lines = _levels(axes, 0.0, "no increase", subject)
     log_x(axes)
     axes.set_xlabel("compression ratio (ours: float32 bytes / bytes of the file; log scale)")
@@ -83,6 +84,7 @@ def draw_ratio(subject: Subject) -> Figure:
     )
     _legend(legend, trials, entries, [*tested, *lines])
     _room(axes, "better ↘", (0.985, 0.02))
+    marks.write()
     return figure
 
 
@@ -94,7 +96,8 @@ def draw_bytes(subject: Subject) -> Figure:
     runs = [(r.metrics["bytes"]["file"] / 1000, r.metrics["error_end_pct"]) for r in subject.runs]
     tested = _tested(axes, runs)
     shown = [p for p in subject.literature if p.size_kb and p.error_end is not None]
-    entries = _theirs(axes, [(p, p.size_kb, p.error_end) for p in shown])
+    marks = style.NumberedMarks(size=11, fontsize=7.5)
+    entries = _theirs(axes, [(p, p.size_kb, p.error_end) for p in shown], marks)
     start = fmean(t.start for t in trials)
     lines = _levels(axes, start, "our mean error before", subject)
     log_x(axes)
@@ -106,6 +109,7 @@ def draw_bytes(subject: Subject) -> Figure:
     )
     _legend(legend, trials, entries, [*tested, *lines])
     _room(axes, "better ↙", (0.015, 0.02))
+    marks.write()
     return figure
 
 
@@ -164,7 +168,9 @@ def _tested(axes: Axes, points: Sequence[tuple[float, float]]) -> list[Line2D]:
     return [Line2D([], [], ms=10, label=label, **look)]
 
 
-def _theirs(axes: Axes, points: Sequence[tuple[Published, float, float]]) -> list[Line2D]:
+def _theirs(
+    axes: Axes, points: Sequence[tuple[Published, float, float]], marks: style.NumberedMarks
+) -> list[Line2D]:
     """Numbered markers; squares for bits or bytes, hollow diamonds for what is not a size."""
     entries = []
     for number, (published, x, y) in enumerate(points, start=1):
@@ -176,8 +182,7 @@ def _theirs(axes: Axes, points: Sequence[tuple[Published, float, float]]) -> lis
             "mew": 2.2 if published.is_the_paper else 1.2,
             "ls": "",
         }
-        size = 10 if counts else 11
-        style.numbered_mark(axes, (x, y), number, look, size=size, fontsize=7.5)
+        marks.add(axes, (x, y), number, look)
         label = f"{number}  {_short(published)}"
         entries.append(Line2D([], [], ms=8, label=label, **look))
     return entries

@@ -127,7 +127,7 @@ class SoftWeightSharing(Method):
         self._tau = self.retraining.tau * (min(1.0, (epoch + 1) / ramp) if ramp > 0 else 1.0)
 
     def after_backward(self) -> None:
-        began = time.perf_counter()
+        began = self.clock()
         update = self.step % self.prior.interval == 0
         statistics = self.estimator(
             self.mixture.components,
@@ -140,7 +140,14 @@ class SoftWeightSharing(Method):
         if update:
             self.follow(statistics)
         self.step += 1
-        self.seconds += time.perf_counter() - began
+        self.seconds += self.clock() - began
+
+    def clock(self) -> float:
+        """Seconds, when a GPU has done what it was told so far."""
+        device = self.weights[0].device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
 
     def follow(self, statistics: Statistics) -> None:
         """Move the mixture towards the weights."""

@@ -9,8 +9,6 @@ of each weight, but never beyond the mean that it pulls towards.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,16 +26,16 @@ class OutsideAdam(SoftWeightSharing):
         self.optimizer = optimizer
 
     def after_backward(self) -> None:
-        began = time.perf_counter()
+        began = self.clock()
         if self.step % self.prior.interval == 0:
             flat = [memory_order(w, w.detach()) for w in self.weights]
             self.follow(self.estimator(self.mixture.components, flat, scales=self.scales))
         self.step += 1
-        self.seconds += time.perf_counter() - began
+        self.seconds += self.clock() - began
 
     @torch.no_grad()
     def after_step(self) -> None:
-        began = time.perf_counter()
+        began = self.clock()
         rates = {id(p): g["lr"] for g in self.optimizer.param_groups for p in g["params"]}
         drawn = torch.randint(self.count, (self.prior.samples,), generator=self.estimator.generator)
         drawn, offset = drawn.unique(), 0
@@ -46,7 +44,7 @@ class OutsideAdam(SoftWeightSharing):
             offset += weight.numel()
             state = self.optimizer.state[weight]
             self._pull(weight, index.to(weight.device), scale, rates[id(weight)], state)
-        self.seconds += time.perf_counter() - began
+        self.seconds += self.clock() - began
         super().after_step()
 
     def _pull(self, weight: Tensor, index: Tensor, scale: float, rate: float, state: dict) -> None:
