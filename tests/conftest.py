@@ -1,9 +1,14 @@
 """What the tests take for granted of their process, and what several of them need."""
 
 import signal
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 from checkout import Checkout
+
+import sws
 
 # A shell has what it starts in the background ignore SIGINT, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,3 +21,24 @@ def finished(tmp_path_factory):
     done = checkout.snakemake("--cores", "2", "smoke")
     assert done.returncode == 0, done.stdout
     return checkout
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tensors_that_arrays_are_not_made_of():
+    """The package makes no array of a tensor without saying where from: a GPU's would refuse.
+
+    ``np.float32(tensor)`` works on a CPU, which is all that most machines test on.
+    """
+    package = str(Path(sws.__file__).parent)
+    plain = torch.Tensor.__array__
+
+    def strict(tensor, *arguments, **named):
+        caller = sys._getframe(1).f_code.co_filename
+        assert not caller.startswith(package), (
+            f"{caller} makes an array of a tensor: .cpu().numpy()"
+        )
+        return plain(tensor, *arguments, **named)
+
+    torch.Tensor.__array__ = strict
+    yield
+    torch.Tensor.__array__ = plain
