@@ -420,5 +420,5 @@ def _unpack(sums: Tensor | np.ndarray | None, size: int) -> Statistics:
     if sums is None:
         packed = np.zeros(1 + 3 * size)
     else:
-        packed = np.asarray(sums.cpu() if isinstance(sums, Tensor) else sums)
+        packed = sums.cpu().numpy() if isinstance(sums, Tensor) else sums
     return Statistics(float(packed[0]), *packed[1:].reshape(3, size))

@@ -1,11 +1,13 @@
 """Appendix C outside Adam: what one step does to the weights that it drew."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from sws import methods
 from sws.methods.subsampled import OutsideAdam
-from sws.sections import Prior, Proportion, Retraining
+from sws.sections import Prior, Proportion, Retraining, SoftWeightSharing
 from sws.training import FitSettings, Method, TensorBatches, fit
 
 
@@ -67,3 +69,16 @@ def test_a_small_step_is_that_of_adam_with_the_data_s_second_moment():
     large = np.abs(expected) > 1e-6  # below, float32 rounds the weights' change
     assert large.any()
     np.testing.assert_allclose(found[large], expected[large], rtol=0.2)
+
+
+def test_the_method_of_appendix_c_retrains_outside_adam_where_the_settings_say_so():
+    torch.manual_seed(0)
+    batches = TensorBatches(torch.randn(64, 30), torch.randint(4, (64,)), 16, 0)
+    prior = {"components": 5, "samples": 50, "zero_proportion": {"value": 0.5}}
+    prior["estimator"] = "subsampled-outside"
+    settings = SoftWeightSharing.model_validate({"prior": prior, "retraining": {"epochs": 1}})
+    arguments = (batches, 64, settings)
+    done = methods.load("soft-weight-sharing-subsampled")(nn.Linear(30, 4), *arguments)
+    assert done.seconds["prior"] > 0
+    with pytest.raises(ValueError, match="soft-weight-sharing-subsampled"):
+        methods.load("soft-weight-sharing")(nn.Linear(30, 4), *arguments)

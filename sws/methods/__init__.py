@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MODULES: Mapping[str, str] = {
     "soft-weight-sharing": "sws.methods.soft_weight_sharing",
-    "soft-weight-sharing-subsampled": "sws.methods.soft_weight_sharing",
+    "soft-weight-sharing-subsampled": "sws.methods.subsampled",
     "deep-compression": "sws.methods.deep_compression",
     "network-surgery": "sws.methods.network_surgery",
     "no-prior": "sws.methods.no_prior",

@@ -75,12 +75,16 @@ class SoftWeightSharing(Method):
         start = self._in_units()
         components = self.initial(start)
         self.mixture = Mixture(components, zero_proportion=self._beta_prior())
-        self.estimator = build_estimator(self.prior, self.seed)
+        self.estimator = self.build_estimator()
         self.descent = None
         if self.prior.update == "adam":
             self.descent = MixtureDescent(self.mixture, self.prior.rates)
         self.trace = Trace(start)
         self.trace.record(0, self.mixture.components, start)
+
+    def build_estimator(self) -> Estimator:
+        """What computes the prior's gradient."""
+        return build_estimator(self.prior, self.seed)
 
     def _in_units(self) -> list[Tensor]:
         return [w.detach() / s for w, s in zip(self.weights, self.scales, strict=True)]
@@ -228,7 +232,13 @@ class SoftWeightSharing(Method):
 
 
 def compress(
-    model: nn.Module, batches: Batches, images: int, settings: Settings, **surroundings: Any
+    model: nn.Module,
+    batches: Batches,
+    images: int,
+    settings: Settings,
+    *,
+    retrained_as: type[SoftWeightSharing] = SoftWeightSharing,
+    **surroundings: Any,
 ) -> Compressed:
     """Retrain under the prior, quantise, refine. The model is changed in place.
 
@@ -236,14 +246,17 @@ def compress(
     ----------
     batches : ``batches(epoch)`` yields (inputs, labels).
     images : N, the number of training images.
+    retrained_as : what retrains, for methods that vary this one.
     surroundings : further fields of :class:`sws.compression.Process`.
+
+    Raises
+    ------
+    ValueError
+        If the settings name an estimator that what retrains does not have.
     """
     retraining, quantization = settings.retraining, settings.quantization
     process = Process(model, batches, unit=settings.unit, **surroundings)
-    kind = SoftWeightSharing
-    if settings.prior.estimator == "subsampled-outside":
-        from sws.methods.subsampled import OutsideAdam as kind
-    prior = kind(
+    prior = retrained_as(
         settings.prior, retraining, images, process.seed, process.scales, process.scale_free()
     )
     process.retrain(prior, retraining)
@@ -257,13 +270,21 @@ def compress(
 
 
 def build_estimator(prior: Prior, seed: int = 0) -> Estimator:
-    """The estimator that the settings name."""
+    """The estimator that the settings name.
+
+    Raises
+    ------
+    ValueError
+        If it is ``subsampled-outside``, which takes an optimiser's step of its own.
+    """
     if prior.estimator == "exact":
         return Exact()
-    if prior.estimator in ("subsampled", "subsampled-outside"):
+    if prior.estimator == "subsampled":
         return Subsampled(prior.samples, seed)
     if prior.estimator == "subsampled-sums":
         return SubsampledSums(prior.samples, seed)
+    if prior.estimator == "subsampled-outside":
+        raise ValueError("subsampled-outside: use the method soft-weight-sharing-subsampled")
     return Tabulated()
 
 

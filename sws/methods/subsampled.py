@@ -1,4 +1,4 @@
-"""Appendix C repaired under Adam: the prior's step on the weights that were drawn, outside Adam.
+"""Appendix C, and its repair under Adam: the prior's step on the drawn weights, outside Adam.
 
 Adam divides a gradient by the root of its mean square. A gradient that is there once in I/K steps,
 I/K times too large, has a mean square I/K times that of a steady one of the same mean: its steps
@@ -9,18 +9,28 @@ of each weight, but never beyond the mean that it pulls towards.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sws.compression import Compressed
+from sws.likelihood import Subsampled
+from sws.methods import soft_weight_sharing
 from sws.methods.soft_weight_sharing import SoftWeightSharing
 from sws.parameters import memory_order
+from sws.sections import SoftWeightSharing as Settings
+from sws.training import Batches
 
 BETA_2 = 0.999  # the framework's default, which fit() keeps
 
 
 class OutsideAdam(SoftWeightSharing):
     """Retraining under a mixture prior whose gradient does not enter the optimiser."""
+
+    def build_estimator(self) -> Subsampled:
+        return Subsampled(self.prior.samples, self.seed)
 
     def prepare(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
@@ -61,3 +71,19 @@ class OutsideAdam(SoftWeightSharing):
         agreed = np.where(scores * towards > 0, towards, 0.0)
         moved = np.sign(agreed) * np.minimum(step / scale, np.abs(agreed))
         flat.index_add_(0, index, torch.from_numpy(moved * scale).to(flat))
+
+
+def compress(
+    model: nn.Module, batches: Batches, images: int, settings: Settings, **surroundings: Any
+) -> Compressed:
+    """Soft weight-sharing with any estimator, ``subsampled-outside`` among them.
+
+    Parameters
+    ----------
+    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
+    """
+    outside = settings.prior.estimator == "subsampled-outside"
+    return soft_weight_sharing.compress(
+        model, batches, images, settings,
+        retrained_as=OutsideAdam if outside else SoftWeightSharing, **surroundings,
+    )  # fmt: skip
