@@ -31,7 +31,7 @@ from sws.runs import (
     read_run,
     trials_path,
 )
-from sws.targets import METHOD
+from sws.targets import METHOD, POINT
 
 MANIFEST = "manifest.json"
 STUDIES = "studies"  # a target that has a table and a figure, and no runs
@@ -99,17 +99,17 @@ def publish(
 
 
 def _files(case: Case) -> list[str]:
-    """Files of a run to copy. Traces are megabytes, and figures draw those of one method."""
-    drawn = case.method == METHOD
+    """Files of a run to copy. Traces are megabytes, and figures draw those of one case a pair."""
+    drawn = (case.method, case.point) == (METHOD, POINT)
     return [name for name in RUN_FILES if drawn or name != "trace.safetensors"]
 
 
 def _complete(results: Path, case: Case, seed: int) -> Run:
-    """A run that has all of its files."""
+    """A run that has all of the files to copy; a copy of a reference does."""
     run = read_run(results, case, seed)
     if run is None:
         raise ResultsError(f"{case} seed {seed} has not run; run it, or publish without it")
-    for name in RUN_FILES:
+    for name in _files(case):
         if not (run.folder / name).is_file():
             raise ResultsError(
                 f"{run.folder / name} is missing; delete the folder and run it again"
