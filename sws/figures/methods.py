@@ -70,16 +70,22 @@ def draw(subject: Subject) -> Figure:
     counts.set_xlabel("weights / non-zero weights (not a size; log scale)")
     sizes.text(0.015, 0.02, "better ↙", transform=sizes.transAxes, color="#666666")
     counts.text(0.985, 0.02, "better ↘", transform=counts.transAxes, ha="right", color="#666666")
-    seeds = {p.seeds for p in points}
-    number = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     figure.suptitle(
         f"{subject.title}: methods under one protocol\n"
-        f"means over {number} seed{'s' if max(seeds) > 1 else ''}, bars: standard deviation; "
-        "one start, one coder for all"
+        f"{_seeds(points)}; one start, one coder for all"
     )
     _legend(legend, points, entries)
     marks.write()
     return figure
+
+
+def _seeds(points: Sequence[OperatingPoint]) -> str:
+    """What the marks are means of."""
+    fewest, most = min(p.seeds for p in points), max(p.seeds for p in points)
+    if most == 1:
+        return "one seed"
+    number = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"means over {number} seeds, bars: standard deviation"
 
 
 def _curve(
