@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from sws.augmentation import Preparation, RandomShift
 from sws.checkpoints import Checkpoint
 from sws.config import Precision, Prior, Quantization, Retraining, SoftWeightSharing
-from sws.methods import soft_weight_sharing
+from sws.methods import soft_weight_sharing, subsampled
 from sws.methods.soft_weight_sharing import annealed, gamma_prior
 from sws.training import (
     DivergedError,
@@ -305,7 +305,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     data = TensorBatches(bytes_, y, 32, 0, preparation)
 
     def run(seen, checkpoint):
-        return soft_weight_sharing.compress(
+        return subsampled.compress(  # of any estimator
             convolutional(), seen, 96, settings, seed=5, checkpoint=checkpoint
         )
 
