@@ -143,29 +143,20 @@ def _portable(tables, weights, targets, scales, factor, moments, outside) -> Non
     within = fraction.long()
     element = (place >> LEVEL_BITS) + within
     u = fraction - within
+    far = (~inside).nonzero()[:, 0]
+    exact = np.empty(len(far))
+    if len(far):
+        _exact_outside(joined[far].double().cpu().numpy(), tables, exact, outside)
     if targets is not None:
         scores = (a[element] + u * (b[element] + u * c[element])) * inside
-        _spread(scores, targets, scales, factor)
+        scores[far] = torch.as_tensor(exact, device=device, dtype=scores.dtype)
+        parts = scores.split([t.numel() for t in targets])
+        for target, part, scale in zip(targets, parts, scales, strict=True):
+            target.add_(part.to(target.dtype), alpha=factor / scale)
     if moments is not None:
         powers = [inside.double(), inside * u.double(), inside * u.double() ** 2]
         binned = [torch.bincount(element, weights=p, minlength=tables.elements) for p in powers]
         moments[:, :3] += torch.stack(binned, dim=1).cpu().numpy()
-    far = (~inside).nonzero()[:, 0]
-    if len(far):
-        values = joined[far].double().cpu().numpy()
-        exact = np.empty_like(values)
-        _exact_outside(values, tables, exact, outside)
-        if targets is not None:
-            scores = torch.zeros_like(joined)
-            scores[far] = torch.as_tensor(exact, device=device, dtype=joined.dtype)
-            _spread(scores, targets, scales, factor)
-
-
-def _spread(scores: Tensor, targets: list[Tensor], scales: Sequence[float], factor: float) -> None:
-    """Add factor · s/c to the gradients that a joined vector of scores belongs to."""
-    parts = scores.split([t.numel() for t in targets])
-    for target, part, scale in zip(targets, parts, scales, strict=True):
-        target.add_(part.to(target.dtype), alpha=factor / scale)
 
 
 def _exact_outside(values: np.ndarray, tables: Tables, scores: np.ndarray, sums: np.ndarray):

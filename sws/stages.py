@@ -46,7 +46,7 @@ def set_up() -> None:
     torch.set_flush_denormal(True)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # a GPU's condition for the next
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # it would write to every new tensor, to show reads of what nothing wrote: 240 times a step
+    # it would write to every new tensor, to show reads of what nothing wrote
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 

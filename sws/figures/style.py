@@ -78,8 +78,8 @@ def thousands(value: float) -> str:
     return f"{value:,.0f}"
 
 
-_Mark = tuple[tuple[float, float], int, bool, float]
-"""Place, number, whether the marker is hollow, and by how many points the number is lowered."""
+_Mark = tuple[tuple[float, float], int, Mapping[str, Any]]
+"""Place, number, look."""
 
 
 class NumberedMarks:
@@ -95,34 +95,35 @@ class NumberedMarks:
         self._marks: dict[Axes, list[_Mark]] = {}
 
     def add(self, axes: Axes, at: tuple[float, float], number: int, look: Mapping[str, Any]):
-        triangle = look["marker"] == "^"  # too narrow for a number but near its foot
-        axes.plot(*at, ms=(1.35 if triangle else 1.0) * self.size, zorder=4, **look)
-        lower = 0.2 * self.size if triangle else 0.0
-        self._marks.setdefault(axes, []).append((at, number, look["mfc"] == "white", lower))
+        larger = 1.35 if _is_triangle(look) else 1.0
+        axes.plot(*at, ms=larger * self.size, zorder=4, **look)
+        self._marks.setdefault(axes, []).append((at, number, look))
 
     def write(self) -> None:
+        for figure in {axes.figure for axes in self._marks}:
+            figure.draw_without_rendering()  # puts the axes where they will be
         for axes, marks in self._marks.items():
-            axes.figure.draw_without_rendering()  # puts the axes where they will be
-            pixels = axes.transData.transform([mark[0] for mark in marks])
+            pixels = axes.transData.transform([at for at, _, _ in marks])
             for group in _touching(pixels, 0.8 * self.size * axes.figure.dpi / 72):
                 self._write(axes, [marks[k] for k in group])
 
     def _write(self, axes: Axes, marks: list[_Mark]) -> None:
-        alone = len(marks) == 1
-        top = max((mark[0] for mark in marks), key=lambda at: at[1])
-        hollow, lower = marks[0][2:]
-        axes.annotate(
-            ", ".join(str(mark[1]) for mark in sorted(marks)),
-            top,
-            (0, -lower if alone else 0.65 * self.size),
-            textcoords="offset points",
-            ha="center",
-            va="center_baseline" if alone else "bottom",
-            fontsize=self.fontsize,
-            fontweight="bold",
-            color="white" if alone and not hollow else INK,
-            zorder=4,
-        )
+        first, number, look = marks[0]
+        text = {"fontsize": self.fontsize, "fontweight": "bold", "ha": "center", "zorder": 4}
+        text["textcoords"] = "offset points"
+        if len(marks) == 1:
+            lower = 0.2 * self.size if _is_triangle(look) else 0.0
+            text |= {"va": "center_baseline", "color": INK if look["mfc"] == "white" else "white"}
+            axes.annotate(str(number), first, (0, -lower), **text)
+            return
+        top = max((at for at, _, _ in marks), key=lambda at: at[1])
+        numbers = ", ".join(str(n) for _, n, _ in sorted(marks, key=lambda mark: mark[:2]))
+        axes.annotate(numbers, top, (0, 0.65 * self.size), va="bottom", color=INK, **text)
+
+
+def _is_triangle(look: Mapping[str, Any]) -> bool:
+    """Whether a marker is too narrow for a number but near its foot."""
+    return look["marker"] == "^"
 
 
 def _touching(points: np.ndarray, distance: float) -> list[np.ndarray]:

@@ -83,8 +83,23 @@ class SoftWeightSharing(Method):
         self.trace.record(0, self.mixture.components, start)
 
     def build_estimator(self) -> Estimator:
-        """What computes the prior's gradient."""
-        return build_estimator(self.prior, self.seed)
+        """The estimator that the settings name.
+
+        Raises
+        ------
+        ValueError
+            If it is ``subsampled-outside``, which takes an optimiser's step of its own.
+        """
+        name, samples = self.prior.estimator, self.prior.samples
+        if name == "exact":
+            return Exact()
+        if name == "subsampled":
+            return Subsampled(samples, self.seed)
+        if name == "subsampled-sums":
+            return SubsampledSums(samples, self.seed)
+        if name == "subsampled-outside":
+            raise ValueError(f"{name}: use the method soft-weight-sharing-subsampled")
+        return Tabulated()
 
     def _in_units(self) -> list[Tensor]:
         return [w.detach() / s for w, s in zip(self.weights, self.scales, strict=True)]
@@ -267,25 +282,6 @@ def compress(
     done = process.compressed(network, trace)
     done.seconds["prior"] = prior.seconds
     return done
-
-
-def build_estimator(prior: Prior, seed: int = 0) -> Estimator:
-    """The estimator that the settings name.
-
-    Raises
-    ------
-    ValueError
-        If it is ``subsampled-outside``, which takes an optimiser's step of its own.
-    """
-    if prior.estimator == "exact":
-        return Exact()
-    if prior.estimator == "subsampled":
-        return Subsampled(prior.samples, seed)
-    if prior.estimator == "subsampled-sums":
-        return SubsampledSums(prior.samples, seed)
-    if prior.estimator == "subsampled-outside":
-        raise ValueError("subsampled-outside: use the method soft-weight-sharing-subsampled")
-    return Tabulated()
 
 
 def gamma_prior(setting: Precision | None, count: int, progress: float) -> GammaPrior | None:
