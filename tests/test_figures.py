@@ -10,8 +10,9 @@ from safetensors.numpy import save_file
 from scipy import stats
 
 from sws import figures
-from sws.figures import hyper_priors, indexing, tradeoff
-from sws.runs import ResultsError, Trial, read_trace, read_trials
+from sws.figures import hyper_priors, indexing, tradeoff, weights
+from sws.figures.subject import Subject
+from sws.runs import Case, ResultsError, Trial, read_runs, read_trace, read_trials
 
 LENET = ("lenet-300-100", "mnist")
 CAFFE = ("lenet-5-caffe", "mnist")
@@ -33,7 +34,7 @@ def results(tmp_path_factory) -> Path:
 def drawn(results, tmp_path_factory):
     output = tmp_path_factory.mktemp("figures")
     written, skipped = figures.build(
-        results, output, [LENET], [0, 1], priors={LENET: PRIOR}, points={LENET: [MAIN]}
+        results, output, [LENET], [0, 1], settings={LENET: {"prior": PRIOR}}, points={LENET: [MAIN]}
     )
     more, none = figures.build(results, output, [CAFFE], [0, 1], only=["fig7_filters"])
     assert none == {}
@@ -156,7 +157,9 @@ def test_beta_has_the_mode_and_pseudo_count_asked_for():
 
 
 def test_hyper_priors_in_use_are_merged_over_pairs():
-    used = hyper_priors.in_use({LENET: PRIOR, CAFFE: PRIOR}, {LENET: 266_200, CAFFE: 430_500})
+    used = hyper_priors.in_use(
+        {LENET: {"prior": PRIOR}, CAFFE: {"prior": PRIOR}}, {LENET: 266_200, CAFFE: 430_500}
+    )
     gammas = [prior for prior in used if prior.kind == "gamma"]
     assert [prior.label for prior in gammas] == [
         "LeNet-300-100, LeNet-5-Caffe: zero component",
@@ -167,7 +170,7 @@ def test_hyper_priors_in_use_are_merged_over_pairs():
     first = next(prior for prior in used if prior.kind == "beta")
     assert first.alpha + first.beta - 2 == pytest.approx(26_620)
     fixed = PRIOR | {"zero_proportion": {"value": 0.999, "learned": False}, "precision": None}
-    assert [p.label for p in hyper_priors.in_use({LENET: fixed}, {LENET: 266_200})] == [
+    assert [p.label for p in hyper_priors.in_use({LENET: {"prior": fixed}}, {LENET: 266_200})] == [
         "LeNet-300-100: zero component"
     ]
 
@@ -178,7 +181,7 @@ def test_the_settings_prior_is_understood():
     prior = Prior(
         precision=Precision(mode=2500, variance=20000), zero_proportion=Proportion(learned=True)
     )
-    used = hyper_priors.in_use({LENET: prior.model_dump()}, {LENET: 266_200})
+    used = hyper_priors.in_use({LENET: {"prior": prior.model_dump()}}, {LENET: 266_200})
     assert [p.kind for p in used] == ["gamma", "gamma", "beta"]
 
 
@@ -205,3 +208,14 @@ def test_unreadable_trials_name_the_line(results, tmp_path):
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(ResultsError, match=r"trials\.csv:3: unreadable"):
         read_trials(tmp_path, LENET)
+
+
+def test_axes_name_the_unit_that_weights_are_measured_in(results):
+    runs = read_runs(results, Case(*LENET, *MAIN), [1])
+    for unit, words in (("weight", ""), ("tensor", " / r.m.s. of its tensor")):
+        figure = weights.draw(Subject(results, LENET, runs=runs, settings={LENET: {"unit": unit}}))
+        labels = {axes.get_xlabel() for axes in figure.axes}
+        assert f"pre-trained weight{words}" in labels
+    schedule = {"precision": {"deviation": [[0, 3.0], [1, 0.3]]}}
+    ((_, names),) = hyper_priors.annealing({LENET: {"unit": "tensor", "prior": schedule}}).items()
+    assert names == ["LeNet-300-100 / r.m.s. of its tensor"]

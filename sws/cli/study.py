@@ -155,8 +155,8 @@ def figures(
     from sws.targets import METHOD, POINT, figure_names, find_experiment, split_pairs
 
     chosen = chosen_target(target, config, pairs, seeds)
-    priors = {
-        pair: find_experiment("_".join(pair)).point(METHOD, POINT).prior.model_dump(mode="json")
+    settings = {
+        pair: find_experiment("_".join(pair)).point(METHOD, POINT).model_dump(mode="json")
         for pair in split_pairs(chosen.runnable)
     }
     written, skipped = module.build(
@@ -165,7 +165,7 @@ def figures(
         split_pairs(chosen.runnable),
         chosen.seeds,
         only=names(only) if only else figure_names(target),
-        priors=priors,
+        settings=settings,
         points=points_of(chosen),
     )
     _list(written)

@@ -117,7 +117,7 @@ def build(
     method: str = "soft-weight-sharing",
     point: str = "main",
     only: Sequence[str] | None = None,
-    priors: Mapping[Pair, Mapping[str, Any]] | None = None,
+    settings: Mapping[Pair, Mapping[str, Any]] | None = None,
     published_path: Path | None = None,
     points: Mapping[Pair, Sequence[MethodPoint]] | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
@@ -130,8 +130,8 @@ def build(
     seeds : the first of them that has run is drawn.
     method, point : which runs to draw.
     only : names in :data:`FIGURES`; all if None.
-    priors : pair → ``prior`` section of the settings in use, as plain values; figures 5 and 6 draw
-        its hyper-priors beside the paper's.
+    settings : pair → settings in use, as plain values; figures 5 and 6 draw their hyper-priors
+        beside the paper's.
     points : pair → (method, point) of the runs that the comparison of methods draws.
 
     Returns
@@ -164,9 +164,10 @@ def build(
                 for case in cases([pair], (points or {}).get(pair, ()))
                 for run in read_runs(results, case, seeds)
             ),
+            settings=settings or {},
         )
     firsts = tuple(subject.runs[0] for subject in subjects.values() if subject.runs)
-    subjects[None] = Subject(results, method=method, runs=firsts, priors=priors or {})
+    subjects[None] = Subject(results, method=method, runs=firsts, settings=settings or {})
     from sws.figures import style
 
     drawings = _drawings()

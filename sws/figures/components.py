@@ -22,8 +22,8 @@ def draw(subject: Subject) -> Figure:
     trace = run.trace()
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.1, 1))
-    _over_epochs(left, trace)
-    _before_and_after(right, trace)
+    _over_epochs(left, trace, subject.in_units)
+    _before_and_after(right, trace, subject.in_units)
     low, high = _value_range(trace)
     left.set_ylim(low, high)
     components = trace["mixture/means"].shape[1]
@@ -49,7 +49,7 @@ def _darkness(proportions: np.ndarray) -> np.ndarray:
     return logs / max(float(logs[1:].max(initial=0)), 1e-9)
 
 
-def _over_epochs(axes: Axes, trace: Trace) -> None:
+def _over_epochs(axes: Axes, trace: Trace, in_units: str) -> None:
     epochs, means = trace["epochs"], trace["mixture/means"].astype(float)
     deviations = trace["mixture/deviations"].astype(float)
     darkness = _darkness(trace["mixture/proportions"][-1].astype(float))
@@ -67,7 +67,7 @@ def _over_epochs(axes: Axes, trace: Trace) -> None:
     axes.plot(epochs, means[:, 0], color=style.INK, lw=1.5, ls="--")
     axes.set_xlim(epochs[0], epochs[-1])
     axes.set_xlabel("epoch of retraining")
-    axes.set_ylabel("weight")
+    axes.set_ylabel(f"weight{in_units}")
     axes.set_title("component means, bands ± 2σ")
     axes.legend(
         handles=[
@@ -83,7 +83,7 @@ def _over_epochs(axes: Axes, trace: Trace) -> None:
     )
 
 
-def _before_and_after(axes: Axes, trace: Trace) -> None:
+def _before_and_after(axes: Axes, trace: Trace, in_units: str) -> None:
     means = trace["mixture/means"][-1].astype(float)
     deviations = trace["mixture/deviations"][-1].astype(float)
     for j in sorted({int(np.abs(means - value).argmin()) for value in trace["codebook"]} - {0}):
@@ -108,7 +108,7 @@ def _before_and_after(axes: Axes, trace: Trace) -> None:
     reach = 1.05 * float(np.abs(both).max(initial=0.1))
     axes.plot([-reach, reach], [-reach, reach], ":", color=style.INK, lw=0.9, zorder=4)
     axes.set_xlim(-reach, reach)
-    axes.set_xlabel("pre-trained weight")
+    axes.set_xlabel(f"pre-trained weight{in_units}")
     axes.set_title("where each weight went")
     axes.legend(
         handles=[

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sws.figures import style
-from sws.figures.subject import Subject
+from sws.figures.subject import Subject, in_units
 from sws.runs import Pair, display_name
 
 PAPER_MODE = 400.0  # λ* = 1/0.05²: the paper's "variance 0.05" is a standard deviation (App. B).
@@ -45,17 +45,17 @@ def beta_from_mode(mode: float, pseudo_count: float) -> tuple[float, float]:
     return alpha, pseudo_count - alpha
 
 
-def in_use(priors: Mapping[Pair, Mapping[str, Any]], weights: Mapping[Pair, int]) -> list[InUse]:
+def in_use(settings: Mapping[Pair, Mapping[str, Any]], weights: Mapping[Pair, int]) -> list[InUse]:
     """The hyper-priors of our settings, equal ones once, with the models' names.
 
     Parameters
     ----------
-    priors : pair → the ``prior`` section of its settings, as plain values.
+    settings : pair → its settings, as plain values; their ``prior`` section is what counts.
     weights : pair → number of weights; without it, a Beta (a fraction of it) is left out.
     """
     found: dict[tuple, list[str]] = {}
-    for pair, prior in priors.items():
-        name = display_name(pair[0])
+    for pair, point in settings.items():
+        prior, name = point["prior"], display_name(pair[0])
         for part, key in (("zero component", "zero_precision"), ("others", "precision")):
             if values := _gamma(prior.get(key)):
                 found.setdefault(("gamma", part, *values), []).append(name)
@@ -86,7 +86,7 @@ def draw_gamma(subject: Subject) -> Figure:
     from scipy import stats  # the workflow reads the names of figures at every start
 
     ours = _ours(subject, "gamma")
-    schedules = annealing(subject.priors)
+    schedules = annealing(subject.settings)
     figure, panels = _panels(len(ours) + len(schedules))
     grid = np.linspace(1, 900, 1200)
     for variance, line, colour in zip(VARIANCES, LINES, _colours(), strict=True):
@@ -118,16 +118,16 @@ def draw_gamma(subject: Subject) -> Figure:
 
 
 def annealing(
-    priors: Mapping[Pair, Mapping[str, Any]],
+    settings: Mapping[Pair, Mapping[str, Any]],
 ) -> dict[tuple[str, tuple[tuple[float, float], ...]], list[str]]:
     """Annealed hyper-priors: (component, knots of fraction and σ) → the models that use them."""
     found: dict[tuple[str, tuple[tuple[float, float], ...]], list[str]] = {}
-    for pair, prior in priors.items():
+    for pair, point in settings.items():
         for part, key in (("zero component", "zero_precision"), ("others", "precision")):
-            knots = (prior.get(key) or {}).get("deviation")
+            knots = (point["prior"].get(key) or {}).get("deviation")
             if isinstance(knots, list | tuple):
                 place = (part, tuple((float(at), float(sigma)) for at, sigma in knots))
-                found.setdefault(place, []).append(display_name(pair[0]))
+                found.setdefault(place, []).append(display_name(pair[0]) + in_units(point))
     return found
 
 
@@ -185,7 +185,7 @@ def draw_beta(subject: Subject) -> Figure:
 
 def _ours(subject: Subject, kind: str) -> list[InUse]:
     weights = {run.case.pair: int(run.metrics["weights"]) for run in subject.runs}
-    return [prior for prior in in_use(subject.priors, weights) if prior.kind == kind]
+    return [prior for prior in in_use(subject.settings, weights) if prior.kind == kind]
 
 
 def _panels(extra: int) -> tuple[Figure, list[Axes]]:

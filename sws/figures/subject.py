@@ -21,7 +21,8 @@ class Subject:
     runs : finished runs of the pair, a seed each; without a pair, one run of every pair.
     trials : tuning trials on the validation split; empty if there were none.
     literature : published results of the pair.
-    priors : pair → ``prior`` section of the settings in use, for the hyper-priors' densities.
+    settings : pair → the settings in use, as plain values, for the hyper-priors' densities and for
+        what weights are measured in.
     compared : runs of all methods, points and seeds of the pair.
     """
 
@@ -31,7 +32,7 @@ class Subject:
     runs: Sequence[Run] = ()
     trials: Sequence[Trial] = ()
     literature: Sequence[Published] = ()
-    priors: Mapping[Pair, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[Pair, Mapping[str, Any]] = field(default_factory=dict)
     compared: Sequence[Run] = ()
 
     @property
@@ -46,6 +47,16 @@ class Subject:
         return pair_title(self.pair) if self.pair else ""
 
     @property
+    def in_units(self) -> str:
+        """What to add to an axis of weights: nothing where they are shown as they are."""
+        return in_units(self.settings.get(self.pair, {})) if self.pair else ""
+
+    @property
     def paper(self) -> Published | None:
         """The published row that this method re-measures on this pair."""
         return counterpart(self.literature, self.pair, self.method) if self.pair else None
+
+
+def in_units(settings: Mapping[str, Any]) -> str:
+    """Words for the unit that a point's prior and codebook measure weights in."""
+    return " / r.m.s. of its tensor" if settings.get("unit") == "tensor" else ""

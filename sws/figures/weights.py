@@ -23,15 +23,20 @@ LAST_FRAMES = 6  # The end is held for as long as it takes to look at it.
 
 
 class JointPlot:
-    """The joint histogram with its margins; :meth:`show` puts one snapshot into it."""
+    """The joint histogram with its margins; :meth:`show` puts one snapshot into it.
 
-    def __init__(self, trace: Trace, size: tuple[float, float] = (7.2, 6.2)) -> None:
+    Parameters
+    ----------
+    in_units : what the axes say after "weight", if it is measured in something.
+    """
+
+    def __init__(self, trace: Trace, in_units: str = "") -> None:
         self.edges = trace["histogram/edges"].astype(float)
         self.counts = trace["histogram/counts"].astype(np.int64)
         self.epochs = trace["histogram/epochs"]
         if not self.counts.any():
             raise ResultsError(f"{trace.path}: its histogram is empty; run the compression again")
-        self.figure = Figure(figsize=size, layout="constrained")
+        self.figure = Figure(figsize=(7.2, 6.2), layout="constrained")
         FigureCanvasAgg(self.figure)
         grid = self.figure.add_gridspec(
             2, 3, width_ratios=(5, 1.3, 0.16), height_ratios=(1.1, 5), wspace=0.02, hspace=0.02
@@ -39,7 +44,7 @@ class JointPlot:
         self.joint = self.figure.add_subplot(grid[1, 0])
         self.top = self.figure.add_subplot(grid[0, 0], sharex=self.joint)
         self.right = self.figure.add_subplot(grid[1, 1], sharey=self.joint)
-        self.mesh = self._joint(trace)
+        self.mesh = self._joint(trace, in_units)
         colours = self.figure.add_subplot(grid[1, 2])
         self.figure.colorbar(self.mesh, cax=colours, label="weights in a cell (log scale)")
         self._margins()
@@ -51,7 +56,7 @@ class JointPlot:
         ]
         corner.legend(handles=handles, loc="center", handlelength=1.2, borderaxespad=0)
 
-    def _joint(self, trace: Trace) -> QuadMesh:
+    def _joint(self, trace: Trace, in_units: str) -> QuadMesh:
         axes = self.joint
         norm = LogNorm(1, max(10, int(self.counts.max())))
         empty = np.ma.masked_all(self.counts.shape[1:])
@@ -78,8 +83,8 @@ class JointPlot:
             clip_on=False,
             zorder=5,
         )
-        axes.set_xlabel("pre-trained weight")
-        axes.set_ylabel("weight after retraining")
+        axes.set_xlabel(f"pre-trained weight{in_units}")
+        axes.set_ylabel(f"weight after retraining{in_units}")
         return mesh
 
     def _margins(self) -> None:
@@ -124,7 +129,7 @@ def _outside(plot: JointPlot) -> int:
 def draw(subject: Subject) -> Figure:
     """Start against end of retraining: 2-D histogram (log colour) and margins."""
     run = subject.a_run
-    plot = JointPlot(run.trace())
+    plot = JointPlot(run.trace(), subject.in_units)
     plot.show(-1)
     weights = int(plot.counts[-1].sum())
     ours = f"{run.metrics['nonzero_pct']:.1f} % non-zero"
@@ -145,7 +150,7 @@ def animate(subject: Subject, path: Path) -> Path:
     """Write the animation of figure 1 over the snapshots as a GIF."""
     run = subject.a_run
     with style.drawing():
-        plot = JointPlot(run.trace(), size=(7.2, 6.2))
+        plot = JointPlot(run.trace(), subject.in_units)
         title = plot.figure.suptitle("")
         writer = PillowWriter(fps=1000 / FRAME_MS)
         beside = path.with_name(f".{path.stem}.{os.getpid()}.gif")
