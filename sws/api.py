@@ -15,42 +15,57 @@ from typing import Any
 import torch
 from torch import nn
 
-from sws import codec
+from sws import batch_norm, codec
 from sws.config import Precision, Prior, Quantization, Retraining, SoftWeightSharing
 from sws.evaluation import build_module
 from sws.methods import soft_weight_sharing
 from sws.network import QuantizedNetwork
 
+TAU_PER_IMAGE, TAU_PER_IMAGE_NORMALISED = 3.3e-6, 4e-7
+"""τ by default, for each training image (docs/decisions/0008-tau-per-image.md). Our MNIST rows have
+2.4e-6 and 5e-6; the CIFAR-10 rows, whose networks are normalised, 2.7e-7 and 6.7e-7."""
 
-def settings(tau: float = 0.2, epochs: int = 40, learning_rate: float = 1e-3) -> SoftWeightSharing:
-    """The settings of our MNIST rows, for a budget of epochs.
+
+def settings(
+    tau: float = 0.2, epochs: int = 40, learning_rate: float = 1e-3, *, normalised: bool = False
+) -> SoftWeightSharing:
+    """The settings of our rows, MNIST's or Wide ResNet's, for a budget of epochs.
 
     Parameters
     ----------
     tau : τ, the price of a nat of the prior: larger gives smaller files and larger errors.
     epochs : of everything together; three fifths retrain under the prior, the rest trains the
-        shared weights.
+        shared weights. With fewer than 8 the prior's widths do not close, and snapping costs more.
     learning_rate : Adam's at the start of each part, about that of the pre-training.
+    normalised : whether the network has batch normalisation. Its weights are then measured in units
+        of each tensor's root mean square, since they have no scale of their own.
     """
     retraining = max(1, round(0.6 * epochs))
+    at, zero, others = (0.0, 0.6, 0.8), (0.005, 0.03, 0.003), (0.2, 0.1, 0.02)
+    if normalised:
+        zero, others = (0.1, 0.5, 0.05), (3.0, 1.5, 0.3)
     return SoftWeightSharing(
+        unit="tensor" if normalised else "weight",
         prior=Prior(
-            zero_precision=Precision(
-                pseudo_count=10, deviation=((0.0, 0.005), (0.6, 0.03), (0.8, 0.003))
-            ),
-            precision=Precision(
-                pseudo_count=0.0075, deviation=((0.0, 0.2), (0.6, 0.1), (0.8, 0.02))
-            ),
+            deviation=3.0 if normalised else 0.25,
+            zero_precision=Precision(pseudo_count=10, deviation=tuple(zip(at, zero, strict=True))),
+            precision=Precision(pseudo_count=0.0075, deviation=tuple(zip(at, others, strict=True))),
         ),
-        retraining=Retraining(epochs=retraining, learning_rate=learning_rate, tau=tau),
+        retraining=Retraining(
+            epochs=retraining,
+            learning_rate=learning_rate,
+            weight_rate=20.0 if normalised else 1.0,
+            tau=tau,
+        ),
         quantization=Quantization(
             merge="rate",
             assignment="rd",
-            distortion=0.01,
+            distortion=0.15 if normalised else 0.01,
             sharing_epochs=max(0, epochs - retraining - 1),
             sharing_rate=learning_rate,
             refinement_epochs=1,
-            bias_bits=5,
+            refinement_rate=learning_rate / 2,
+            bias_bits=7 if normalised else 5,
         ),
     )
 
@@ -59,7 +74,7 @@ def compress(
     model: nn.Module,
     loader: Iterable,
     *,
-    tau: float = 0.2,
+    tau: float | None = None,
     epochs: int = 40,
     learning_rate: float = 1e-3,
     images: int | None = None,
@@ -69,12 +84,16 @@ def compress(
 ) -> QuantizedNetwork:
     """Compress a trained classifier by soft weight-sharing. The model is changed in place.
 
-    Every parameter with two to four dimensions is compressed; the others keep their values as
-    float16.
+    Every parameter with two to four dimensions is compressed, frozen ones too. Vectors become
+    float16 with 5 bits of mantissa (7 in networks with batch normalisation), other parameters
+    float16, and buffers stay as they are.
 
     Parameters
     ----------
     loader : a ``DataLoader`` (or any iterable that can be gone through again) of (inputs, labels).
+    tau : τ; by default in proportion to the number of training examples.
+    epochs, learning_rate : as in :func:`settings`, which knows by the model whether it is
+        ``normalised``.
     images : number of training examples; by default that of ``loader.dataset``.
     using : settings in full, instead of ``tau``, ``epochs`` and ``learning_rate``.
 
@@ -82,6 +101,8 @@ def compress(
     ------
     TypeError
         If the number of training examples is neither given nor known to the loader.
+    ValueError
+        If the network is not one that can be compressed; the message says why and what to do.
     sws.training.DivergedError
         If the loss or the mixture stops being finite.
     """
@@ -90,10 +111,20 @@ def compress(
             images = len(loader.dataset)  # type: ignore[attr-defined]
         except (AttributeError, TypeError):
             raise TypeError("the loader does not know its data set's size; pass images=") from None
-    chosen = using or settings(tau, epochs, learning_rate)
-    return soft_weight_sharing.compress(
-        model, _Loader(loader, _device(model)), images, chosen, seed=seed, progress=progress
-    ).network
+    if using is None:
+        normalised = bool(batch_norm.norms(model))
+        if tau is None:
+            tau = images * (TAU_PER_IMAGE_NORMALISED if normalised else TAU_PER_IMAGE)
+        using = settings(tau, epochs, learning_rate, normalised=normalised)
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.random.fork_rng():
+            return soft_weight_sharing.compress(
+                model, _Loader(loader, _device(model)), images, using, seed=seed, progress=progress
+            ).network
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class _Loader:

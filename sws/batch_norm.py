@@ -45,25 +45,25 @@ def scale_free(
         return ()
     parameters = dict(model.named_parameters())
     buffers = {n: b.clone() for n, b in model.named_buffers()}
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.train()
-    state = torch.get_rng_state()  # a dropout must not look like an effect of the weight
 
     def outputs() -> Tensor:
-        torch.set_rng_state(state)
+        torch.manual_seed(0)  # a dropout must not look like an effect of the weight
         return model(inputs).float()
 
-    found, before = [], outputs()
-    for name in names:
-        parameters[name].mul_(2)  # exact in floating point, and so is its inverse
-        change = (outputs() - before).square().mean().sqrt() / before.square().mean().sqrt()
-        parameters[name].mul_(0.5)
-        if change < tolerance:
-            found.append(name)
-    torch.set_rng_state(state)
+    with torch.random.fork_rng():
+        found, before = [], outputs()
+        for name in names:
+            parameters[name].mul_(2)  # exact in floating point, and so is its inverse
+            change = (outputs() - before).square().mean().sqrt() / before.square().mean().sqrt()
+            parameters[name].mul_(0.5)
+            if change < tolerance:
+                found.append(name)
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
-    model.train(training)
+    for module, mode in modes:
+        module.training = mode
     return tuple(found)
 
 
@@ -98,19 +98,20 @@ def reestimate(
 def folded(model: nn.Module) -> dict[str, Tensor]:
     """The model's state with every normalisation reduced to y = a·x + b; the model stays.
 
-    a = γ·(v + ε)^−½ and b = β − a·m, with m and v the running mean and variance, take the places of
-    γ and β; m becomes 0 and v becomes 1, which hold no information (a makes up for the ε beside the
-    1). Where a channel's input does not vary, a is 0.
+    With m and v the running mean and variance, a = γ·(v + ε)^−½ and b = β − a·m. In the state, β
+    becomes b, γ becomes a·(1 + ε)^½, m becomes 0 and v becomes 1: evaluation divides by (1 + ε)^½
+    again, and the last two hold no information. Where a channel's input does not vary, a is 0.
     """
     state = dict(model.state_dict())
     for name, norm in norms(model).items():
         if norm.weight is None:
             continue  # nowhere to put a and b
         variance, mean = norm.running_var, norm.running_mean
-        a = norm.weight * ((1 + norm.eps) / (variance + norm.eps)).sqrt()
+        a = norm.weight / (variance + norm.eps).sqrt()
         a = torch.where(variance > 0, a, torch.zeros_like(a))
         prefix = f"{name}." if name else ""
-        state[prefix + "weight"], state[prefix + "bias"] = a, norm.bias - a * mean
+        state[prefix + "weight"] = a * (1 + norm.eps) ** 0.5
+        state[prefix + "bias"] = norm.bias - a * mean
         state[prefix + "running_mean"] = torch.zeros_like(mean)
         state[prefix + "running_var"] = torch.ones_like(variance)
     return state

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from sws import batch_norm
 from sws.checkpoints import Checkpoint
 from sws.network import Architecture, InputSpec, QuantizedNetwork
-from sws.parameters import compressible
+from sws.parameters import check_compressible, compressible
 from sws.sections import Refinement, Training
-from sws.sharing import SharedWeights, build_network
+from sws.sharing import SharedWeights, build_network, check_buffers
 from sws.training import Batches, FitSettings, History, Method, fit
 
 
@@ -53,7 +53,7 @@ class Compressed:
 
 @dataclass
 class Process:
-    """A compression under way. The model is changed in place.
+    """A compression under way. The model is changed in place. Frozen weights are compressed too.
 
     Attributes
     ----------
@@ -86,6 +86,8 @@ class Process:
     def __post_init__(self) -> None:
         self._started = time.perf_counter()
         self._resumed = 0.0
+        check_compressible(self.model)
+        check_buffers(self.model)
         if self.unit == "tensor":
             for name, weight in compressible(self.model).items():
                 size = np.float32(float(weight.detach().double().square().mean().sqrt()))

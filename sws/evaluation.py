@@ -65,11 +65,17 @@ def build_module(network: QuantizedNetwork, module: nn.Module | None = None) -> 
 
         module = models.build(network.architecture.name, **dict(network.architecture.settings))
     state = {k: torch.from_numpy(np.array(v)) for k, v in network.state_dict().items()}
-    missing, unexpected = module.load_state_dict(state, strict=False)
-    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        odd = (missing + unexpected)[0]
-        raise ValueError(f"the network does not fit the module: {odd!r} is on one side only")
+    own = module.state_dict()
+    needed = {name for name in own if not name.endswith("num_batches_tracked")}
+    if odd := sorted(needed ^ set(state)):
+        raise ValueError(f"the network does not fit the module: {odd[0]!r} is on one side only")
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f"the network does not fit the module: {name} is {tuple(value.shape)} in the one "
+                f"and {tuple(own[name].shape)} in the other"
+            )
+    module.load_state_dict(state, strict=False)
     return module
 
 

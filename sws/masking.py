@@ -58,7 +58,8 @@ class MaskedWeights(Method):
 
     def after_backward(self) -> None:
         for name, weight in self.weights.items():
-            weight.grad.mul_(self.masks[name])
+            if weight.grad is not None:  # frozen by the user, or out of the loss's reach
+                weight.grad.mul_(self.masks[name])
 
     def after_step(self) -> None:
         self.step += 1

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from sws import batch_norm
-from sws.network import Architecture, InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.network import (
+    RAW_DTYPES,
+    Architecture,
+    InputSpec,
+    QuantizedNetwork,
+    QuantizedTensor,
+    RawTensor,
+)
 from sws.parameters import memory_order
 from sws.training import FitSettings, Method
 
@@ -72,13 +79,14 @@ class SharedWeights(Method):
             values = memory_order(weight, weight.detach())[position] / scale
             self.positions.append(position)
             self.index.append(ordered[position])
-            self.latent.append(nn.Parameter(values, requires_grad=not self.frozen))
+            trains = weight.requires_grad and not self.frozen
+            self.latent.append(nn.Parameter(values, requires_grad=trains))
             self.use.append(torch.zeros_like(values))
         self.other_use = {n: torch.zeros_like(p) for n, p in self.others.items()}
         self._show()
 
     def parameter_groups(self, model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
-        latent = [] if self.frozen else [v for v in self.latent if v.numel()]
+        latent = [v for v in self.latent if v.requires_grad and v.numel()]
         rate = self.weight_rate
         groups = [
             {"params": latent, "rate_scale": rate},
@@ -99,10 +107,14 @@ class SharedWeights(Method):
             self.weights, self.positions, self.index, self.latent, self.use, self.scales,
             strict=True,
         ):  # fmt: skip
-            local = memory_order(weight, weight.grad)[position] * scale
+            if not weight.requires_grad:
+                use.add_(1)  # what has a use cannot be told without a gradient
+                continue
+            given = weight.grad if weight.grad is not None else torch.zeros_like(weight)
+            local = memory_order(weight, given)[position] * scale
             gradient.index_add_(0, index, local)
             use.add_(local.abs())
-            if not self.frozen:
+            if latent.requires_grad:
                 latent.grad = local
             weight.grad = None
         gradient[0] = 0.0
@@ -213,7 +225,8 @@ def build_network(
     indexes : by tensor name, in the shape of the weight.
     codebook : (K,) float; kept as float16, entries that nothing uses are dropped.
     scales : by name, factor between a tensor's codebook values and its weights; 1 if not given.
-    bias_bits : bits of the mantissa that the other parameters, as float16, keep.
+    bias_bits : bits of the mantissa that vectors, as float16, keep; parameters of more than four
+        dimensions keep all ten, buffers are stored as they are (as float32 at most).
     per_tensor : give every tensor a codebook of its own, of the entries that it uses.
 
     Raises
@@ -239,12 +252,36 @@ def build_network(
             tensors.append(
                 QuantizedTensor(name, kind, number, index, (scales or {}).get(name, 1.0))
             )
-        elif value.is_floating_point():
-            raw = _float16(value.cpu().numpy(), name, bias_bits)
-            tensors.append(RawTensor(name, raw, name in trainable))
+        elif name in trainable:
+            raw = _float16(value.cpu().numpy(), name, bias_bits if value.ndim <= 1 else 10)
+            tensors.append(RawTensor(name, raw, True))
         elif not name.endswith("num_batches_tracked"):
-            tensors.append(RawTensor(name, value.cpu().numpy(), name in trainable))
+            tensors.append(RawTensor(name, _buffer(value), False))
     return QuantizedNetwork(tuple(tensors), tuple(books), architecture, input_spec)
+
+
+def check_buffers(model: nn.Module) -> None:
+    """Buffers must have a type that the file has.
+
+    Raises
+    ------
+    ValueError
+        If one does not.
+    """
+    for name, value in model.state_dict().items():
+        kind = str(value.dtype).removeprefix("torch.")
+        if not value.is_floating_point() and kind not in RAW_DTYPES:
+            raise ValueError(f"{name} is {kind}; a file holds {', '.join(RAW_DTYPES)}")
+
+
+def _buffer(value: Tensor) -> np.ndarray:
+    """As it is; floating point as float16 if that holds every value, as float32 if not."""
+    if not value.is_floating_point():
+        return value.cpu().numpy()
+    exact = value.detach().float().cpu().numpy()
+    with np.errstate(over="ignore"):
+        half = exact.astype(np.float16)
+    return half if np.array_equal(half, exact, equal_nan=True) else exact
 
 
 def _stored_entries(codebook: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

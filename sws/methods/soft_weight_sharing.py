@@ -27,7 +27,7 @@ from sws.likelihood import (
     Tabulated,
 )
 from sws.mixture import BetaPrior, GammaPrior, Mixture, MixtureDescent, initial_components
-from sws.parameters import compressible, memory_order
+from sws.parameters import compressible, gradients, memory_order
 from sws.quantization import quantize
 from sws.sections import Precision, Prior, Retraining
 from sws.sections import SoftWeightSharing as Settings
@@ -44,7 +44,7 @@ class SoftWeightSharing(Method):
     images : N, the number of training images that τ is divided by.
     seed : of Appendix C's sampling.
     scales : by name, the unit of a tensor's weights: the prior is one of w / scale, and the
-        optimiser's steps are in that unit.
+        optimiser's steps are in that unit. Frozen weights shape the mixture and do not move.
     held : names of scale-free tensors, whose norms stay as they are (:mod:`sws.batch_norm`).
     """
 
@@ -71,7 +71,8 @@ class SoftWeightSharing(Method):
         named = compressible(model)
         self.weights = list(named.values())
         self.scales = [self.scale_of.get(name, 1.0) for name in named]
-        self.norms = [(w, float(w.detach().norm())) for n, w in named.items() if n in self.held]
+        held = [w for n, w in named.items() if n in self.held and w.requires_grad]
+        self.norms = [(w, float(w.detach().norm())) for w in held]
         start = self._in_units()
         components = self.initial(start)
         self.mixture = Mixture(components, zero_proportion=self._beta_prior())
@@ -108,7 +109,8 @@ class SoftWeightSharing(Method):
         """A group for each scale, so that all weights move alike in their own units."""
         of_scale: dict[float, list[Tensor]] = {}
         for weight, scale in zip(self.weights, self.scales, strict=True):
-            of_scale.setdefault(scale, []).append(weight)
+            if weight.requires_grad:
+                of_scale.setdefault(scale, []).append(weight)
         known = {id(w) for w in self.weights}
         others = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
         factor = self.retraining.weight_rate
@@ -147,11 +149,12 @@ class SoftWeightSharing(Method):
 
     def after_backward(self) -> None:
         began = self.clock()
+        found = gradients(self.weights)
         update = self.step % self.prior.interval == 0
         statistics = self.estimator(
             self.mixture.components,
             [memory_order(w, w.detach()) for w in self.weights],
-            [memory_order(w, w.grad) for w in self.weights],
+            [memory_order(w, g) for w, g in zip(self.weights, found, strict=True)],
             -self._tau / self.images,
             statistics=update,
             scales=self.scales,

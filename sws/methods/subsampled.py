@@ -19,7 +19,7 @@ from sws.compression import Compressed
 from sws.likelihood import Subsampled
 from sws.methods import soft_weight_sharing
 from sws.methods.soft_weight_sharing import SoftWeightSharing
-from sws.parameters import memory_order
+from sws.parameters import gradients, memory_order
 from sws.sections import SoftWeightSharing as Settings
 from sws.training import Batches
 
@@ -37,6 +37,7 @@ class OutsideAdam(SoftWeightSharing):
 
     def after_backward(self) -> None:
         began = self.clock()
+        gradients(self.weights)  # of weights out of the loss's reach too, for the optimiser to know
         if self.step % self.prior.interval == 0:
             flat = [memory_order(w, w.detach()) for w in self.weights]
             self.follow(self.estimator(self.mixture.components, flat, scales=self.scales))
@@ -52,6 +53,8 @@ class OutsideAdam(SoftWeightSharing):
         for weight, scale in zip(self.weights, self.scales, strict=True):
             index = drawn[(drawn >= offset) & (drawn < offset + weight.numel())] - offset
             offset += weight.numel()
+            if not weight.requires_grad:
+                continue
             state = self.optimizer.state[weight]
             self._pull(weight, index.to(weight.device), scale, rates[id(weight)], state)
         self.seconds += self.clock() - began
