@@ -121,8 +121,9 @@ def layer_report(network: QuantizedNetwork, data: bytes) -> list[dict[str, Any]]
     Returns
     -------
     One dictionary per tensor: name, kind, shape, weights, nonzeros, nonzero_pct, coding,
-    bits_indexes, bits_values, bits_tables, bits_raw, bits (all, rounded), bits_per_nonzero, and
-    bits_han and bits_huffman, the layer under Appendix A (None for raw tensors).
+    bits_indexes, bits_values, bits_tables, bits_raw, bits (all, rounded), bits_per_nonzero (None
+    where nothing is left), and bits_han and bits_huffman, the layer under Appendix A (None for raw
+    tensors).
     """
     tensors = {tensor.name: tensor for tensor in network.quantized}
     rows = []
@@ -140,7 +141,7 @@ def layer_report(network: QuantizedNetwork, data: bytes) -> list[dict[str, Any]]
             row[f"bits_{part}"] = round(report.bits.get(part, 0.0))
         bits = sum(report.bits.values())
         row["bits"] = round(bits)
-        row["bits_per_nonzero"] = _ratio(bits, report.nonzeros)
+        row["bits_per_nonzero"] = bits / report.nonzeros if report.nonzeros else None
         csr = csr_bits(network, tensors[report.name]) if report.name in tensors else None
         row["bits_han"] = csr and csr.han
         row["bits_huffman"] = csr and csr.huffman

@@ -59,6 +59,12 @@ class DeepCompression(Point):
     retraining: IterativePruning
     quantization: TrainedCentroids = TrainedCentroids()
 
+    @model_validator(mode="after")
+    def _as_they_are(self) -> DeepCompression:
+        if self.unit != "weight" or self.retraining.weight_rate != 1:
+            raise ValueError("it measures weights as they are: leave unit and weight_rate out")
+        return self
+
 
 class Surgery(Training):
     """Pruning and splicing of connections (Guo et al. 2016)."""
@@ -130,7 +136,7 @@ class NoPrior(Point):
 class PostHocMixture(Point):
     """One operating point of a mixture that is fitted to weights as they are."""
 
-    components: Annotated[int, Field(ge=2, le=1024)] = 17
+    components: Annotated[int, Field(ge=3, le=1024)] = 17
     deviation: Positive = Field(0.05, description="σ of every component at the start")
     iterations: Annotated[int, Field(ge=1)] = Field(200, description="of EM")
     quantization: Quantization = Quantization(merge="rate", assignment="rd")

@@ -71,9 +71,3 @@ def cluster_nonzeros(weights: np.ndarray, clusters: int) -> tuple[np.ndarray, np
     centroids = kmeans(values, linear_centroids(values, clusters))
     index[kept] = 1 + nearest(values, centroids)
     return np.concatenate([[0.0], centroids]), index
-
-
-def code_lengths(index: np.ndarray, entries: int) -> np.ndarray:
-    """(K,) −log p_k of each index, in nats, unused ones included."""
-    counts = np.bincount(index, minlength=entries) + 0.5
-    return -np.log(counts / counts.sum())

@@ -176,27 +176,22 @@ class Process:
         stage: str,
         indexes: Mapping[str, Tensor],
         codebook: np.ndarray,
-        nats: np.ndarray,
         settings: Refinement,
-    ) -> tuple[dict[str, Tensor], np.ndarray, np.ndarray]:
+    ) -> tuple[dict[str, Tensor], np.ndarray]:
         """Train at the codebook's values; assignments move (``share``) or not (``refine``)."""
         frozen = stage == "refine"
         epochs = settings.refinement_epochs if frozen else settings.sharing_epochs
         rate = settings.refinement_rate if frozen else settings.sharing_rate
         sharing = SharedWeights(
-            indexes, codebook, nats, settings.distortion,
+            indexes, codebook, settings.distortion,
             frozen=frozen, codebook_rate=settings.codebook_rate, scales=self.scales,
             weight_rate=self.weight_rate,
         )  # fmt: skip
         self.train(stage, sharing, FitSettings(epochs, rate, bfloat16=self.bfloat16))
-        return (
-            sharing.indexes(),
-            sharing.codebook.detach().cpu().numpy(),
-            sharing.nats.cpu().numpy(),
-        )
+        return sharing.indexes(), sharing.codebook.detach().cpu().numpy()
 
     def finish(
-        self, index: np.ndarray, codebook: np.ndarray, nats: np.ndarray, settings: Refinement
+        self, index: np.ndarray, codebook: np.ndarray, settings: Refinement
     ) -> tuple[QuantizedNetwork, list[Tensor], list[Tensor]]:
         """Everything after assignment: what it cost, both kinds of training, the network.
 
@@ -210,10 +205,8 @@ class Process:
         """
         indexes = unflatten(index, compressible(self.model))
         before = self.assign(indexes, codebook)
-        shared = (indexes, codebook, nats)
         for stage in ("share", "refine"):
-            shared = self.share(stage, *shared, settings)
-        indexes, codebook, _ = shared
+            indexes, codebook = self.share(stage, indexes, codebook, settings)
         return self.build(indexes, codebook, settings.bias_bits), before, list(indexes.values())
 
     def build(

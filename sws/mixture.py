@@ -76,10 +76,12 @@ def initial_components(
 
     Parameters
     ----------
-    size : J, the zero component included.
+    size : J, the zero component included; at least 3, since one mean cannot span a range.
     zero_proportion : π_0; the others share the rest equally.
     deviation : σ of every component at the start.
     """
+    if size < 3:
+        raise ValueError(f"a mixture of {size} has no two means to spread over the weights")
     lowest = min(float(w.min()) for w in weights)
     highest = max(float(w.max()) for w in weights)
     if not lowest < highest:

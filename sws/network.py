@@ -7,7 +7,6 @@ only, so that reading a compressed file needs no deep-learning framework.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -60,13 +59,6 @@ class QuantizedTensor:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.indexes.shape
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Indexes as a matrix (output units, everything else); a vector is one row."""
-        if self.indexes.ndim == 1:
-            return self.indexes.reshape(1, -1)
-        return self.indexes.reshape(self.shape[0], math.prod(self.shape[1:]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,7 +100,7 @@ def merge_by_rate(
 
     Merging i and j raises ½·importance·Σ(w − c)² by ½·importance·n_i·n_j/(n_i + n_j)·(c_i − c_j)²
     and saves the nats that telling them apart takes, n·log n − n_i·log n_i − n_j·log n_j, and one
-    float16 entry. Only neighbours can be the best pair. Entry 0 keeps its value.
+    float16 entry. Only neighbours are tried. Entry 0 keeps its value.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def fit_codebook(
 
 def quantize(
     weights: np.ndarray, components: Components, settings: Quantization
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Merge, and assign every weight.
 
     Parameters
@@ -179,15 +179,15 @@ def quantize(
 
     Returns
     -------
-    codebook, nats, index : (K,) float64 values with entry 0 = 0, (K,) −log p_k, (I,) int64.
+    codebook, index : (K,) float64 values with entry 0 = 0, (I,) int64.
     """
     if settings.merge == "divergence":
         components = merge_components(components, settings.merge_below)
-    codebook, nats = components.means, -components.log_proportions
+    codebook = components.means
     if settings.merge == "rate":
         counts = np.bincount(assign_nearest(weights, codebook), minlength=len(codebook))
         codebook = merge_by_rate(codebook, counts, 1 / settings.distortion**2, 1.0)
-        codebook, nats = fit_codebook(weights, codebook, settings.distortion)
+        codebook, _ = fit_codebook(weights, codebook, settings.distortion)
     if settings.assignment == "map":
         index = assign_map(weights, components)
     elif settings.assignment == "nearest":
@@ -195,4 +195,4 @@ def quantize(
     else:
         codebook, nats = fit_codebook(weights, codebook, settings.distortion)
         index = assign_rate_distortion(weights, codebook, nats, 1 / settings.distortion**2)
-    return codebook, nats, index
+    return codebook, index

@@ -59,6 +59,14 @@ class Precision(Settings):
     deviation: Positive | Annotated[tuple[Knot, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
+    def _knots_in_order(self) -> Precision:
+        if isinstance(self.deviation, tuple):
+            places = [at for at, _ in self.deviation]
+            if sorted(set(places)) != places:
+                raise ValueError("the fractions of deviation must ascend")
+        return self
+
+    @model_validator(mode="after")
     def _one_form(self) -> Precision:
         given = {k for k in type(self).model_fields if getattr(self, k) is not None}
         forms = ({"alpha", "beta"}, {"mode", "variance"}, {"pseudo_count", "deviation"})
@@ -93,7 +101,7 @@ class Prior(Settings):
     samples: Annotated[int, Field(ge=1)] = Field(10_000, description="K of Appendix C")
     update: Literal["em", "adam"] = "em"
     interval: Annotated[int, Field(ge=1)] = Field(
-        10, description="steps between updates of the mixture"
+        10, description="steps between updates of the mixture (1 for adam, as in the paper)"
     )
     damping: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="of an EM update")
     rates: tuple[Rate, Rate, Rate] = Field(
@@ -108,7 +116,9 @@ class Training(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 128
     learning_rate: Rate = 1e-3
     weight_rate: Positive = Field(
-        1.0, description="the weights' rate as a multiple, in the unit that they are measured in"
+        1.0,
+        description="the weights' rate as a multiple, in the unit that they are measured in; under "
+        "a prior, and at shared values",
     )
     final_rate: Fraction = Field(0.0, description="what is left of the rate after cosine decay")
     augmentation: Augmentation = Augmentation()
@@ -201,3 +211,11 @@ class SoftWeightSharing(Point):
     prior: Prior = Prior()
     retraining: Retraining
     quantization: Quantization = Quantization()
+
+    @model_validator(mode="after")
+    def _means_to_spread(self) -> SoftWeightSharing:
+        if self.prior.components < 3:
+            raise ValueError(
+                "prior.components: at least 3, one at zero and two to span the weights"
+            )
+        return self

@@ -35,8 +35,8 @@ class SharedWeights(Method):
     ----------
     indexes : by tensor name, int64 in the shape of the weight, into the codebook.
     codebook : (K,) start values; entry 0 is 0 and stays so.
-    nats : (K,) −log p_k; re-estimated before every epoch.
-    distortion : standard deviation that sets the exchange rate of squared error and nats.
+    distortion : standard deviation that sets the exchange rate of squared error and nats; p_k is
+        estimated before every epoch.
     codebook_rate : learning rate of the codebook as a multiple of the weights'.
     scales : by name, what a tensor's weights are measured in: w = scale · c[k]. Latent values, the
         codebook and the distortion are in that unit.
@@ -47,7 +47,6 @@ class SharedWeights(Method):
         self,
         indexes: Mapping[str, Tensor],
         codebook: np.ndarray,
-        nats: np.ndarray,
         distortion: float,
         *,
         frozen: bool = False,
@@ -58,7 +57,6 @@ class SharedWeights(Method):
         self.names = list(indexes)
         self._initial = list(indexes.values())
         self.codebook = nn.Parameter(torch.as_tensor(codebook, dtype=torch.float32).clone())
-        self.nats = torch.as_tensor(nats, dtype=torch.float32).clone()
         self.distortion = distortion
         self.frozen = frozen
         self.codebook_rate = codebook_rate
@@ -68,7 +66,7 @@ class SharedWeights(Method):
     def attach(self, model: nn.Module) -> None:
         parameters = dict(model.named_parameters())
         device = parameters[self.names[0]].device if self.names else self.codebook.device
-        self.codebook.data, self.nats = self.codebook.data.to(device), self.nats.to(device)
+        self.codebook.data = self.codebook.data.to(device)
         self.weights = [parameters[name] for name in self.names]
         self.others = {n: p for n, p in parameters.items() if n not in self.names}
         self.positions, self.index, self.latent, self.use = [], [], [], []
@@ -191,7 +189,6 @@ class SharedWeights(Method):
     def state_dict(self) -> dict[str, Any]:
         return {
             "codebook": self.codebook.detach(),
-            "nats": self.nats,
             "index": self.index,
             "latent": [v.detach() for v in self.latent],
         }
@@ -201,9 +198,7 @@ class SharedWeights(Method):
             self.codebook.copy_(state["codebook"])
             for latent, saved in zip(self.latent, state["latent"], strict=True):
                 latent.copy_(saved)
-        device = self.codebook.device
-        self.nats = state["nats"].to(device)
-        self.index = [index.to(device) for index in state["index"]]
+        self.index = [index.to(self.codebook.device) for index in state["index"]]
         self._show()
 
 

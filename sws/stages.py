@@ -32,7 +32,7 @@ from sws.interruption import protected
 from sws.network import Architecture, QuantizedNetwork
 from sws.task import Task
 from sws.trace import serialize
-from sws.training import FitSettings, Method, Stopwatch, fit
+from sws.training import DivergedError, FitSettings, Method, Stopwatch, fit
 
 HISTORY = (
     "epoch", "learning_rate", "loss", "cross_entropy", "complexity",
@@ -94,7 +94,7 @@ def _outputs(folder: Path) -> Iterable[Path]:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _peak_memory_mb() -> float:
@@ -147,6 +147,7 @@ def pretrain_on(
             fitting,
             seed=seed,
             checkpoint=checkpoint,
+            validate=_watch(task),
             description="pretrain",
             progress=progress,
         )
@@ -156,6 +157,7 @@ def pretrain_on(
         "seed": seed,
         "n_train": task.images,
         "error_start_pct": task.error(model),
+        **_validation(task, model),
         "seconds": {"pretrain": watch.seconds},
         "peak_memory_mb": _peak_memory_mb(),
         "provenance": origin,
@@ -166,6 +168,17 @@ def pretrain_on(
         history.write(scratch / "history.csv", [c for c in HISTORY if c in history.rows[0]])
         _write_json(scratch / "metrics.json", metrics)
     checkpoint.remove()
+
+
+def _watch(task: Task) -> Callable[[nn.Module], float] | None:
+    """What to follow training by: held-out images, where a network for the table leaves some."""
+    return None if task.validation is None or task.test is None else task.validation_error
+
+
+def _validation(task: Task, model: nn.Module) -> dict[str, float]:
+    """The error on held-out images beside that on the test images, where there are both."""
+    watch = _watch(task)
+    return {} if watch is None else {"error_val_pct": watch(model)}
 
 
 def _below(folder: Path) -> Path:
@@ -325,6 +338,7 @@ def compress_on(
         seed=seed,
         checkpoint=checkpoint,
         measure=task.error,
+        validate=_watch(task),
         architecture=Architecture(experiment.model, {"classes": len(task.dataset.classes)}),
         input_spec=input_spec(task.dataset),
         progress=progress,
@@ -333,7 +347,8 @@ def compress_on(
         data = codec.encode(compressed.network)
     with Stopwatch() as decoding:
         decoded = codec.decode(data)
-    end = task.error(build_module(decoded).to(task.device))
+    restored = build_module(decoded).to(task.device)
+    end = task.error(restored)
     after = decoded.state_dict()[first_layer]
     trace = compressed.trace | {"filters/initial": filters, "filters/final": after}
     seconds = compressed.seconds | {"encode": encoding.seconds, "decode": decoding.seconds}
@@ -341,6 +356,7 @@ def compress_on(
         "error_retrained_pct": compressed.errors["retrained"],
         "error_assigned_pct": compressed.errors["assigned"],
         "error_end_pct": end,
+        **_validation(task, restored),
         **_sizes(decoded, data, compressed.components),
         **compressed.measures,
         "seconds": seconds,
@@ -356,15 +372,25 @@ def compress_on(
 
 
 def _sizes(network: QuantizedNetwork, data: bytes, components: int) -> dict[str, Any]:
-    """The size columns of metrics.json, from the file's own network."""
+    """The size columns of metrics.json, from the file's own network.
+
+    Raises
+    ------
+    DivergedError
+        If no weight is left.
+    """
+    if not network.nonzeros:
+        raise DivergedError(
+            "every weight of the network in the file is 0; lower τ, the quality parameter or c, or "
+            "ask for more weights"
+        )
     rates = accounting.rates(network, len(data))
     parts = codec.describe(data).bytes
-    nonzeros = max(1, network.nonzeros)
     return {
         "parameters": network.parameters,
         "weights": network.weights,
         "nonzero_pct": 100 * network.nonzeros / network.weights,
-        "bits_per_nonzero": 8 * (parts["indexes"] + parts["values"]) / nonzeros,
+        "bits_per_nonzero": 8 * (parts["indexes"] + parts["values"]) / network.nonzeros,
         "components": components,
         "cr": {
             "nonzero": rates.nonzero,

@@ -75,9 +75,9 @@ class Task:
         """Error in per cent on the test images, or on the validation images where they stand in."""
         return self._error(model, self.test if self.test is not None else self.validation)
 
-    def validation_error(self, model: nn.Module) -> float | None:
-        """Error in per cent on the images held out of training, if there are any."""
-        return None if self.validation is None else self._error(model, self.validation)
+    def validation_error(self, model: nn.Module) -> float:
+        """Error in per cent on the images held out of training."""
+        return self._error(model, self.validation)
 
     def _error(self, model: nn.Module, tensors: Tensors) -> float:
         preparation = Preparation(self.dataset.mean, self.dataset.std)

@@ -43,7 +43,8 @@ def tune(
 
     Every trial starts from a network pre-trained without the validation images, one a seed, which
     all trials share. A trial that is in the table already is not run again. At the end, ``main``
-    marks the smallest mean file whose mean error is at most ``allowed_rise_pct`` above its start.
+    marks the smallest mean file whose mean error is at most ``allowed_rise_pct`` above its start;
+    of trials that all match one size, that with the smallest mean error.
 
     Parameters
     ----------
@@ -52,6 +53,11 @@ def tune(
     Returns
     -------
     ``trials.csv``.
+
+    Raises
+    ------
+    ConfigurationError
+        If the candidates cannot be read, or one has the name of a trial of other settings.
     """
     set_up()
     folder = Path(results) / "tuning" / experiment.pair / method
@@ -62,13 +68,21 @@ def tune(
         rows = _read_trials(table)
         for name, settings in trials.items():
             for seed in seeds:
-                if any(r["trial"] == name and r["seed"] == str(seed) for r in rows):
+                complete = _followed(settings, folder.parents[2], experiment, seed)
+                done = [r for r in rows if r["trial"] == name and r["seed"] == str(seed)]
+                if done:
+                    _check_same(complete, done[0], table)
                     continue
                 row = _trial(
-                    experiment, method, settings, name, seed, task, folder, checkpoints, progress
+                    experiment, method, complete, name, seed, task, folder, checkpoints, progress
                 )
                 rows.append(row)
-                _write_trials(table, _mark_main(rows, experiment.allowed_rise_pct))
+                _write_trials(
+                    table,
+                    mark_main(
+                        rows, experiment.allowed_rise_pct, matched=settings.follows is not None
+                    ),
+                )
                 print(
                     f"{name} seed {seed}: {row['error_start_val_pct']} → "
                     f"{row['error_end_val_pct']} % at {row['file_bytes']} bytes"
@@ -116,9 +130,6 @@ def _trial(
         with provenance.RunLock(start):
             pretrain_on(experiment, seed, task, start, Path(checkpoints), progress)
     before = task.error(load_pretrained(experiment, task, start))
-    if settings.follows is not None:
-        followed = _followed_trial(folder.parents[2], experiment, *settings.follows, seed)
-        settings = settings.following(followed)
     with Stopwatch() as watch:
         outcome = compress_on(
             experiment, method, settings, seed, task, start, folder / name / f"seed-{seed}",
@@ -142,6 +153,30 @@ def _trial(
         "main": "0",
         "note": "",
     }
+
+
+def _followed(settings: Point, results: Path, experiment: Experiment, seed: int) -> Point:
+    """Settings with what they take from another method's trial of the same seed."""
+    if settings.follows is None:
+        return settings
+    return settings.following(_followed_trial(results, experiment, *settings.follows, seed))
+
+
+def _check_same(settings: Point, row: Mapping[str, str], table: Path) -> None:
+    """A name must not stand for two settings."""
+    if not _agree(json.loads(row["settings"]), settings.model_dump(mode="json")):
+        raise ConfigurationError(
+            f"{table}: trial {row['trial']!r} of seed {row['seed']} ran with other settings than "
+            "it has now; give the new ones another name, or delete the row"
+        )
+
+
+def _agree(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether settings are the same, keys aside that have come or gone in between."""
+    return all(
+        _agree(then[key], now[key]) if isinstance(now[key], dict) else then[key] == now[key]
+        for key in then.keys() & now.keys()
+    )
 
 
 def _followed_trial(
@@ -168,8 +203,15 @@ def _followed_trial(
     )
 
 
-def _mark_main(rows: list[dict[str, str]], allowed: float) -> list[dict[str, str]]:
-    """Flag the trial with the smallest mean file among those that rise by at most ``allowed``."""
+def mark_main(
+    rows: list[dict[str, str]], allowed: float, *, matched: bool = False
+) -> list[dict[str, str]]:
+    """Flag the trial with the smallest mean file among those that rise by at most ``allowed``.
+
+    Parameters
+    ----------
+    matched : all files have one size on purpose, so that the smallest mean error decides.
+    """
     seeds = {r["seed"] for r in rows}
     means: dict[str, tuple[float, float]] = {}
     for name in dict.fromkeys(r["trial"] for r in rows):
@@ -178,7 +220,10 @@ def _mark_main(rows: list[dict[str, str]], allowed: float) -> list[dict[str, str
             rise = [float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own]
             size = [float(r["file_bytes"]) for r in own]
             means[name] = (float(np.mean(rise)), float(np.mean(size)))
-    fitting = {n: size for n, (rise, size) in means.items() if rise <= allowed + 1e-9}
+    if matched:
+        fitting = {n: rise for n, (rise, _) in means.items()}
+    else:
+        fitting = {n: size for n, (rise, size) in means.items() if rise <= allowed + 1e-9}
     best = min(fitting, key=fitting.__getitem__) if fitting else None
     return [r | {"main": str(int(r["trial"] == best))} for r in rows]
 

@@ -8,7 +8,8 @@ import yaml
 from pydantic import ValidationError
 
 from sws import config
-from sws.config import ConfigurationError
+from sws.baselines import DeepCompression
+from sws.config import ConfigurationError, Precision, SoftWeightSharing, validate_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "config" / "experiments" / "lenet-300-100_mnist-smoke.yaml"
@@ -93,6 +94,17 @@ def test_a_fingerprint_knows_values_and_not_their_spelling(tmp_path):
     assert config.load_experiment(changed).pretraining.fingerprint() != original
     spelled_out.write_text(SMOKE.read_text().replace("epochs: 2\n", "epochs:   2  # two\n", 1))
     assert config.load_experiment(spelled_out).pretraining.fingerprint() == original
+
+
+def test_what_makes_no_sense_is_refused():
+    retraining = {"epochs": 1}
+    for kind, values, words in (
+        (SoftWeightSharing, {"prior": {"components": 2}, "retraining": retraining}, "at least 3"),
+        (DeepCompression, {"unit": "tensor", "retraining": retraining}, "leave unit"),
+        (Precision, {"pseudo_count": 1, "deviation": [[0.5, 1], [0.2, 2]]}, "must ascend"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            validate_settings(kind, values, "here")
 
 
 def test_map_needs_components():

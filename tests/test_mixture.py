@@ -330,6 +330,8 @@ def test_initial_components_spread_over_the_range_of_the_weights():
     assert c.proportions == pytest.approx([0.9, 0.025, 0.025, 0.025, 0.025])
     with pytest.raises(ValueError, match="all weights are equal"):
         initial_components([torch.ones(4)], 5, 0.9, 0.25)
+    with pytest.raises(ValueError, match="mixture of 2"):
+        initial_components([torch.arange(4.0)], 2, 0.9, 0.25)
 
 
 def test_component_0_must_be_at_zero():

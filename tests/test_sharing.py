@@ -50,7 +50,7 @@ def data(count=64):
 
 
 def shared(model, **more):
-    return SharedWeights(indexes(model), BOOK, np.zeros(4), 0.1, **more)
+    return SharedWeights(indexes(model), BOOK, 0.1, **more)
 
 
 def assert_shared(model, method):
@@ -73,7 +73,7 @@ def test_weights_are_codebook_values_all_the_time(layout, frozen):
             assert_shared(model, self)
             checked.append(True)
 
-    method = Checked(start, BOOK, np.zeros(4), 0.1, frozen=frozen)
+    method = Checked(start, BOOK, 0.1, frozen=frozen)
     before = model.fc.bias.detach().clone()
     fit(model, TensorBatches(*data(), 16, 0), method, FitSettings(5, 0.02))
     assert len(checked) == 20
@@ -164,7 +164,7 @@ def test_what_has_no_effect_becomes_zero(frozen):
     start["2.weight"][:, 0] = 0  # ... and nobody reads unit 0
     with torch.no_grad():
         model[0].bias.copy_(torch.tensor([0.1, 0.2, 0.3, -1.0, 1.0]))
-    method = Recorded(start, BOOK, np.zeros(4), 0.05, frozen=frozen)
+    method = Recorded(start, BOOK, 0.05, frozen=frozen)
     method.run = lambda: model(x).detach()
     labels = torch.arange(48) % 3
     fit(model, TensorBatches(x, labels, 16, 0), method, FitSettings(1, 1e-3))
@@ -183,7 +183,7 @@ def test_what_has_no_effect_becomes_zero(frozen):
 def test_a_network_of_zeros_trains_its_biases():
     model = network()
     nothing = {n: torch.zeros(p.shape, dtype=torch.int64) for n, p in compressible(model).items()}
-    method = SharedWeights(nothing, BOOK, np.zeros(4), 0.1)
+    method = SharedWeights(nothing, BOOK, 0.1)
     before = model.fc.bias.detach().clone()
     fit(model, TensorBatches(*data(), 16, 0), method, FitSettings(2, 0.02))
     assert not torch.equal(model.fc.bias, before)

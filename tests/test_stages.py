@@ -299,3 +299,41 @@ def test_a_disk_that_is_full_leaves_no_half_written_output(short, tmp_path):
     assert [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
     pretrain(short, tmp_path)
     assert (tmp_path / PRETRAINED / "metrics.json").exists()
+
+
+def test_images_held_out_of_a_final_run_are_what_its_curve_shows(file, tmp_path):
+    values = yaml.safe_load(file.read_text())
+    values["hold_out"] = True
+    path = tmp_path / file.name
+    path.write_text(yaml.safe_dump(values))
+    held = config.load_experiment(path)
+    options = {"results": tmp_path, "checkpoints": tmp_path / "saved"}
+    folders = [
+        stages.pretrain(held, 1, **options),
+        stages.compress(held, METHOD, "main", 1, **options),
+    ]
+    for folder in folders:
+        columns, *rows = (folder / "history.csv").read_text().splitlines()
+        place = columns.split(",").index("error_val_pct")
+        errors = [float(row.split(",")[place]) for row in rows]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert 0 < metrics["error_val_pct"] <= max(errors)
+        assert metrics["n_train"] < 2000
+    assert metrics["error_val_pct"] != metrics["error_end_pct"]
+
+
+def test_a_network_without_weights_is_no_result(experiment, tmp_path, monkeypatch):
+    from sws.methods import soft_weight_sharing
+
+    real = soft_weight_sharing.quantize
+
+    def nothing(*arguments):
+        codebook, index = real(*arguments)
+        return codebook, 0 * index
+
+    options = {"results": tmp_path, "checkpoints": tmp_path / "saved"}
+    stages.pretrain(experiment, 1, **options)
+    monkeypatch.setattr(soft_weight_sharing, "quantize", nothing)
+    with pytest.raises(stages.DivergedError, match="every weight of the network in the file is 0"):
+        stages.compress(experiment, METHOD, "main", 1, **options)
+    assert not (tmp_path / RUN / "metrics.json").exists()

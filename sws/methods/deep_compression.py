@@ -83,8 +83,7 @@ def compress(
     before = process.assign(indexes, codebook)
     trace.record(retraining.epochs, None, before, retraining.epochs)
     sharing = SharedWeights(
-        indexes, codebook, np.zeros(len(codebook)), 1.0,
-        frozen=True, codebook_rate=quantization.codebook_rate,
+        indexes, codebook, 1.0, frozen=True, codebook_rate=quantization.codebook_rate,
     )  # fmt: skip
     fitting = FitSettings(quantization.epochs, quantization.rate, bfloat16=retraining.bfloat16)
     process.train("refine", sharing, fitting)

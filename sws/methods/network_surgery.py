@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sws.baselines import NetworkSurgery, Surgery
-from sws.clustering import cluster_nonzeros, code_lengths
+from sws.clustering import cluster_nonzeros
 from sws.compression import Compressed, Process, flat_weights
 from sws.masking import check_layers, inside_pct, layer_of, of_layer
 from sws.parameters import compressible
@@ -138,8 +138,7 @@ def compress(
     process.retrain(surgery, retraining, optimizer=retraining.optimizer)
     flat = flat_weights(process.weights())
     codebook, index = cluster_nonzeros(flat, quantization.clusters)
-    nats = code_lengths(index, len(codebook))
-    network, before, indexes = process.finish(index, codebook, nats, quantization)
+    network, before, indexes = process.finish(index, codebook, quantization)
     trace.record(retraining.epochs, None, before, retraining.epochs)
     arrays = trace.tensors(before, indexes, network.codebooks[0])
     return process.compressed(network, arrays, nonzero_retrained_pct=surgery.nonzero_pct)

@@ -16,7 +16,7 @@ from torch import nn
 
 from sws import codec
 from sws.baselines import GradualPruning, NoPrior
-from sws.clustering import cluster_nonzeros, code_lengths
+from sws.clustering import cluster_nonzeros
 from sws.compression import Compressed, Process, flat_weights
 from sws.masking import MaskedWeights, threshold_of
 from sws.parameters import compressible
@@ -161,8 +161,7 @@ def prune_and_share(
     process.retrain(pruning, retraining)
     flat = flat_weights(process.weights())
     codebook, index = cluster_nonzeros(flat, quantization.clusters)
-    nats = code_lengths(index, len(codebook))
-    network, before, indexes = process.finish(index, codebook, nats, quantization)
+    network, before, indexes = process.finish(index, codebook, quantization)
     trace.record(retraining.epochs, None, before, retraining.epochs)
     arrays = trace.tensors(before, indexes, network.codebooks[0])
     return process.compressed(network, arrays, nonzero_retrained_pct=pruning.nonzero_pct)

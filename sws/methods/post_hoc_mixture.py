@@ -47,9 +47,7 @@ def compress(
     mixture = fit_mixture(list(weights.values()), settings)
     trace.record(0, mixture.components, list(weights.values()))
     process.report("retrained")
-    codebook, nats, index = quantize(
-        flat_weights(weights), mixture.components, settings.quantization
-    )
-    network, before, indexes = process.finish(index, codebook, nats, settings.quantization)
+    codebook, index = quantize(flat_weights(weights), mixture.components, settings.quantization)
+    network, before, indexes = process.finish(index, codebook, settings.quantization)
     arrays = trace.tensors(before, indexes, network.codebooks[0])
     return process.compressed(network, arrays)

@@ -212,6 +212,7 @@ class SoftWeightSharing(Method):
         self.trace.record(epoch + 1, self.mixture.components, self._in_units(), epochs)
 
     def record(self) -> dict[str, float]:
+        """L^C and counts by the last statistics, which are up to ``interval`` steps old."""
         counts = self._statistics.counts
         return {
             "complexity": float(self.mixture.complexity(self._statistics)),
@@ -279,8 +280,8 @@ def compress(
     )
     process.retrain(prior, retraining)
     flat = flat_weights(process.weights())
-    codebook, nats, index = quantize(flat, prior.mixture.components, quantization)
-    network, before, indexes = process.finish(index, codebook, nats, quantization)
+    codebook, index = quantize(flat, prior.mixture.components, quantization)
+    network, before, indexes = process.finish(index, codebook, quantization)
     trace = prior.trace.tensors(before, indexes, network.codebooks[0])
     done = process.compressed(network, trace)
     done.seconds["prior"] = prior.seconds

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from sws.baselines import Slab, SpikeSlab
-from sws.clustering import cluster_nonzeros, code_lengths
+from sws.clustering import cluster_nonzeros
 from sws.compression import Compressed, Process, flat_weights
 from sws.likelihood import Components, Statistics
 from sws.methods.soft_weight_sharing import SoftWeightSharing
@@ -21,7 +21,7 @@ from sws.quantization import assign_map
 from sws.sections import Precision, Prior, Proportion
 from sws.training import Batches
 
-HELD = 10.0  # pseudo-count of the slab's width, in weights: more than there can be
+HELD = 10.0  # pseudo-count of the slab's width, as a multiple of the number of weights
 
 
 class SpikeAndSlab(SoftWeightSharing):
@@ -70,8 +70,7 @@ def compress(
     flat = flat_weights(process.weights())
     flat[assign_map(flat, prior.mixture.components) == 0] = 0.0
     codebook, index = cluster_nonzeros(flat, quantization.clusters)
-    nats = code_lengths(index, len(codebook))
-    network, before, indexes = process.finish(index, codebook, nats, quantization)
+    network, before, indexes = process.finish(index, codebook, quantization)
     arrays = prior.trace.tensors(before, indexes, network.codebooks[0])
     done = process.compressed(
         network, arrays, nonzero_retrained_pct=100 * float(np.mean(flat != 0))
