@@ -35,7 +35,7 @@ class IterativePruning(Training):
 
     quality: Positive = Field(1.0, description="threshold, in standard deviations of the layer")
     quality_of: PerLayer = Field({}, description="the same for a layer of that name")
-    rounds: Annotated[int, Field(ge=1)] = Field(4, description="prunings, of rising quality")
+    rounds: Annotated[int, Field(ge=1)] = Field(4, description="steps in which the quality rises")
     until: Fraction = Field(0.5, description="fraction of the epochs that is over by the last one")
     weight_decay: Annotated[float, Field(ge=0, lt=1000)] = 0.0
 

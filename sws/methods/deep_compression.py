@@ -28,7 +28,8 @@ class LayerwisePruning(MaskedWeights):
 
     The standard deviations are those of the trained dense layers. The quality parameter rises
     evenly to its final value over the rounds, which are spread evenly over the first ``until`` of
-    the epochs; the first round comes before the first epoch.
+    the epochs; the first round comes before the first epoch. What training has moved below the
+    threshold in force is cut before every epoch.
     """
 
     def __init__(self, settings: IterativePruning):

@@ -44,7 +44,7 @@ rule prior_study:
 
 
 rule studies:
-    """What a step of the prior costs; half an hour, on a machine that does nothing else."""
+    """What a step of the prior costs; a quarter of an hour, on a machine that does nothing else."""
     input:
         rules.prior_study.output,
     localrule: True
