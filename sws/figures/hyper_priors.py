@@ -55,7 +55,7 @@ def in_use(settings: Mapping[Pair, Mapping[str, Any]], weights: Mapping[Pair, in
     """
     found: dict[tuple, list[str]] = {}
     for pair, point in settings.items():
-        prior, name = point["prior"], display_name(pair[0])
+        prior, name = point["prior"], display_name(pair[0]) + in_units(point)
         for part, key in (("zero component", "zero_precision"), ("others", "precision")):
             if values := _gamma(prior.get(key)):
                 found.setdefault(("gamma", part, *values), []).append(name)
