@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from sws import batch_norm
 from sws.checkpoints import Checkpoint
 from sws.network import Architecture, InputSpec, QuantizedNetwork
+from sws.packing import build_network, check_buffers
 from sws.parameters import check_compressible, compressible
 from sws.sections import Refinement, Training
-from sws.sharing import SharedWeights, build_network, check_buffers
+from sws.sharing import SharedWeights
 from sws.training import Batches, FitSettings, History, Method, fit
 
 

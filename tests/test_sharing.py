@@ -9,8 +9,9 @@ from torch.func import functional_call
 from sws import codec, models
 from sws.evaluation import build_module, error_pct
 from sws.network import Architecture, QuantizedTensor, RawTensor
+from sws.packing import build_network
 from sws.parameters import compressible
-from sws.sharing import SharedWeights, build_network
+from sws.sharing import SharedWeights
 from sws.training import FitSettings, TensorBatches, fit
 
 BOOK = np.array([0, -0.3, 0.2, 0.4])
