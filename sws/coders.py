@@ -17,6 +17,7 @@ import numpy as np
 import zstandard
 
 from sws import accounting, codec
+from sws.codec.layers import index_dtype
 from sws.network import QuantizedNetwork
 from sws.runs import Case, ResultsError, pair_title, read_runs
 from sws.tables import number, to_csv, write_texts
@@ -37,9 +38,7 @@ Row = dict[str, Any]
 def index_map(network: QuantizedNetwork) -> bytes:
     """All indexes, dense, tensor after tensor, in the smallest unsigned type of each."""
     return b"".join(
-        np.ascontiguousarray(
-            t.indexes, np.min_scalar_type(max(1, network.codebooks[t.codebook].size - 1))
-        ).tobytes()
+        np.ascontiguousarray(t.indexes, index_dtype(network.codebooks[t.codebook].size)).tobytes()
         for t in network.quantized
     )
 
@@ -122,5 +121,7 @@ def to_markdown(table: Sequence[Row]) -> str:
 def build(results: Path, output: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
     """Write ``coders.csv``, ``coders.md`` and ``coders.html``."""
     table = rows(results, cases, seeds)
+    if not table:
+        raise ResultsError(f"{results}: no run of these pairs and seeds to code")
     texts = {"coders.csv": to_csv(table, COLUMNS), "coders.md": to_markdown(table)}
     return write_texts(Path(output), texts)

@@ -2,7 +2,8 @@
 
 Two means reproduce each other if they differ by less than Student's t at the chosen confidence
 times their combined standard error (Welch), or by less than a floor below which a difference says
-nothing. With one seed on one side, the other side's spread stands for both; with one seed on both,
+nothing. The confidence is that of all numbers together: each of m is judged at 1 − (1 − c)/m. With
+one seed on one side, the other side's spread stands for both; with one seed on both,
 there is no spread to measure, and the fallback of :data:`MEASURES` takes its place.
 """
 
@@ -20,7 +21,7 @@ from sws.published import Published
 from sws.runs import Case, ResultsError, discover, read_runs
 
 Verdict = Literal["reproduces", "differs", "not run"]
-PaperVerdict = Literal["reproduces", "better", "worse", ""]
+PaperVerdict = Literal["no different", "better", "worse", ""]
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,15 @@ class Measure:
 
 _ERROR = {"ratio_classes": (), "lower_is_better": True, "relative": False}
 _RATE = {"lower_is_better": False, "floor": 0.01, "fallback": 0.05}
-_BITS = ("BITS", "CODED", "FILE")
 MEASURES: Mapping[str, Measure] = {
     # Two images of 10,000; one seed of a network near 1-2 % of error spreads by about 0.1 points.
     "error_start_pct": Measure("error_start", floor=0.02, fallback=0.1, **_ERROR),
     "error_end_pct": Measure("error_end", floor=0.02, fallback=0.1, **_ERROR),
     "nonzero_pct": Measure("nonzero_pct", (), True, 0.01, 0.05),
     "cr_nonzero": Measure("ratio", ("COUNT",), **_RATE),
-    "cr_han": Measure("ratio", _BITS, **_RATE),
-    "cr_huffman": Measure("ratio", _BITS, **_RATE),
-    "cr_file": Measure("ratio", _BITS, **_RATE),
+    "cr_han": Measure("ratio", ("BITS",), **_RATE),
+    "cr_huffman": Measure("ratio", ("CODED",), **_RATE),
+    "cr_file": Measure("ratio", ("FILE",), **_RATE),
     "file_bytes": Measure(None, (), True, 0.01, 0.05),
 }
 
@@ -79,6 +79,7 @@ class Line:
     verdict: Verdict
     paper: float | None
     paper_difference: float | None
+    paper_tolerance: float | None
     paper_verdict: PaperVerdict
 
 
@@ -119,7 +120,8 @@ def build(
     ----------
     new, reference : folders that hold ``runs/`` (``results`` and ``results/reference``).
     output : folder for ``comparison.csv`` and ``comparison.txt``; nothing is written if None.
-    confidence : of the two-sided t interval, in (0, 1).
+    confidence : of the two-sided t intervals of all compared numbers together, in (0, 1); of each
+        by itself where it is set beside the paper's.
 
     Returns
     -------
@@ -147,19 +149,30 @@ def build(
             + ", ".join(str(case) for case in theirs)
         )
     literature = published.read(published_path)
+    both = ours.keys() & theirs.keys()
+    # all methods of a pair start alike: that is one number, however many cases show it
+    numbers = len(both) * (len(MEASURES) - 1) + len({case.pair for case in both})
+    each = 1 - (1 - confidence) / numbers
     lines = []
     for case in sorted(ours.keys() | theirs.keys()):
-        paper = published.counterpart(literature, case.pair, case.method)
+        paper = _paper(literature, case)
         for measure in MEASURES:
             a = ours.get(case, {}).get(measure, [])
             b = theirs.get(case, {}).get(measure, [])
-            lines.append(_line(case, measure, a, b, paper, confidence))
+            lines.append(_line(case, measure, a, b, paper, each, confidence))
     comparison = Comparison(lines)
     if output is not None:
         Path(output).mkdir(parents=True, exist_ok=True)
         tables.write_text(Path(output) / "comparison.csv", comparison.to_csv())
         tables.write_text(Path(output) / "comparison.txt", comparison.to_text())
     return comparison
+
+
+def _paper(literature: Sequence[Published], case: Case) -> Published | None:
+    """What the paper reports of a case: of main points, and of methods whose paper has a file."""
+    if case.point != "main" or case.method in tables.WITHOUT_BYTES:
+        return None
+    return published.counterpart(literature, case.pair, case.method)
 
 
 def _values(results: Path, case: Case, seeds: Sequence[int]) -> dict[str, list[float]]:
@@ -208,21 +221,23 @@ def _line(
     a: Sequence[float],
     b: Sequence[float],
     paper: Published | None,
+    each: float,
     confidence: float,
 ) -> Line:
     measure = MEASURES[name]
     compared = bool(a) and bool(b)
-    limit = tolerance(a, b, measure, confidence) if compared else None
+    limit = tolerance(a, b, measure, each) if compared else None
     difference = fmean(a) - fmean(b) if compared else None
     verdict: Verdict = "not run"
     if difference is not None and limit is not None:
         # The last digits of a sum must not turn "equal to the tolerance" into "beyond it".
         verdict = "reproduces" if abs(difference) <= limit * (1 + 1e-9) else "differs"
     value = _paper_value(measure, paper)
-    against, judged = None, ""
+    against, allowed, judged = None, None, ""
     if a and value is not None:
         against = fmean(a) - value
-        judged = _against_paper(a, value, measure, confidence)
+        allowed = tolerance(a, [value], measure, confidence)  # the paper's number is one run's
+        judged = _against_paper(against, allowed, measure)
     return Line(
         **asdict(case),
         measure=name,
@@ -237,6 +252,7 @@ def _line(
         verdict=verdict,
         paper=value,
         paper_difference=against,
+        paper_tolerance=allowed,
         paper_verdict=judged,
     )
 
@@ -249,18 +265,15 @@ def _paper_value(measure: Measure, paper: Published | None) -> float | None:
     return getattr(paper, measure.paper)
 
 
-def _against_paper(
-    a: Sequence[float], value: float, measure: Measure, confidence: float
-) -> PaperVerdict:
-    """The paper's number is one run's: it is compared as one seed."""
-    difference = fmean(a) - value
-    if abs(difference) <= tolerance(a, [value], measure, confidence) * (1 + 1e-9):
-        return "reproduces"
+def _against_paper(difference: float, allowed: float, measure: Measure) -> PaperVerdict:
+    if abs(difference) <= allowed * (1 + 1e-9):
+        return "no different"
     return "better" if (difference < 0) == measure.lower_is_better else "worse"
 
 
 def _text(comparison: Comparison) -> str:
-    head = ("measure", "new", "reference", "difference", "tolerance", "verdict", "paper", "")
+    head = ("measure", "new", "reference", "difference", "tolerance", "verdict")
+    head += ("paper", "tolerance", "against it")
     lines: list[str] = []
     blocks: dict[Case, list[Line]] = {}
     for line in comparison.lines:
@@ -302,5 +315,6 @@ def _text_row(line: Line) -> tuple[str, ...]:
         tables.number(line.tolerance, None, digits),
         line.verdict,
         tables.number(line.paper, None, 2),
+        tables.number(line.paper_tolerance, None, 2) if line.paper is not None else "",
         line.paper_verdict,
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from sws.baselines import DeepCompression, NetworkSurgery, NoPrior, PostHocMixture, SpikeSlab
 from sws.sections import (
@@ -117,6 +117,13 @@ class Configuration(Settings):
     results: Path = Path("results")
     data_root: Path | None = None
     checkpoint_root: Path | None = None
+
+    @field_validator("pairs", "seeds")
+    @classmethod
+    def _once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("each may come once only")
+        return values
 
 
 def load_experiment(path: Path) -> Experiment:

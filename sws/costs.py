@@ -90,15 +90,14 @@ def inference(results: Path, runs: Sequence[Run]) -> Row:
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
             size, latency, adds = told["bytes"], told["latency_ms"], told["multiply_adds"]
-            found.append(
-                {
-                    **{f"bytes_{k}": size[k] for k in ("file", "dense", "sparse", "indexes")},
-                    "decode_ms": told["decode_ms"],
-                    **{f"{k.replace('-', '_')}_ms": v for k, v in latency.items()},
-                    "multiply_adds_dense": adds["dense"],
-                    "multiply_adds_left": adds["left"],
-                }
-            )
+            measured = {
+                **{f"bytes_{k}": size[k] for k in ("file", "dense", "sparse", "indexes")},
+                "decode_ms": told["decode_ms"],
+                **{f"{k.replace('-', '_')}_ms": v for k, v in latency.items()},
+                "multiply_adds_dense": adds["dense"],
+                "multiply_adds_left": adds["left"],
+            }
+            found.append({name: measured[name] for name in INFERENCE})
         except FileNotFoundError:
             continue
         except (json.JSONDecodeError, KeyError, TypeError) as error:
@@ -148,8 +147,9 @@ def to_markdown(table: Sequence[Row]) -> str:
             said += f"; {adds[0]:,.0f} multiply-adds an image"
         lines += ["", said + ".", ""]
     lines += [
-        "Training: means over seeds. Inference: one seed's file on one thread of a CPU, medians. "
-        "Dense: decoded to float32; CSR: fully connected layers as sparse matrices; indexes: a "
+        "Training: means over seeds. Inference: the files that were measured, as a rule one "
+        "seed's, on one thread of a CPU, medians. Dense: decoded to float32; CSR: fully connected "
+        "layers as sparse matrices; indexes: a "
         "byte or two a weight, looked up in the codebook.",
         "",
     ]
@@ -159,5 +159,7 @@ def to_markdown(table: Sequence[Row]) -> str:
 def build(results: Path, output: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
     """Write ``costs.csv``, ``costs.md`` and ``costs.html``."""
     table = rows(results, cases, seeds)
+    if not table:
+        raise ResultsError(f"{results}: no run of these pairs and seeds to take the costs of")
     texts = {"costs.csv": to_csv(table, COLUMNS), "costs.md": to_markdown(table)}
     return write_texts(Path(output), texts)

@@ -39,6 +39,7 @@ class OperatingPoint:
     error_end_sd: float
     delta_pct: float
     nonzero: float
+    cr_file: float
     dense_bytes: float
 
 
@@ -60,6 +61,7 @@ def operating_points(runs: Sequence[Run]) -> list[OperatingPoint]:
                 error_end_sd=stdev(errors) if len(errors) > 1 else 0.0,
                 delta_pct=fmean(errors) - fmean(float(m["error_start_pct"]) for m in metrics),
                 nonzero=fmean(float(m["cr"]["nonzero"]) for m in metrics),
+                cr_file=fmean(float(m["cr"]["file"]) for m in metrics),
                 dense_bytes=fmean(float(m["bytes"]["dense"]) for m in metrics),
             )
         )
@@ -77,12 +79,13 @@ def pareto(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
 
 def smallest_file(
     points: Sequence[OperatingPoint], measure: str, level: float
-) -> tuple[float | None, Literal["interpolated", "at most", "not reached"]]:
+) -> tuple[float | None, float | None, Literal["interpolated", "at most", "not reached"]]:
     """The fewest bytes at which a method's curve is at or below a level.
 
     Returns
     -------
-    bytes : None if no point reaches the level.
+    bytes, ratio : None if no point reaches the level. Both are means over seeds at the points, and
+        interpolated alike between them: a mean of ratios is no ratio of means.
     status : ``at most`` where even the smallest file reaches it, so that the curve does not say how
         much smaller one could be.
     """
@@ -92,12 +95,15 @@ def smallest_file(
         if value > level + 1e-9:
             continue
         if i == 0:
-            return point.file_bytes, "at most"
+            return point.file_bytes, point.cr_file, "at most"
         before = ordered[i - 1]
         share = (level - values[i - 1]) / (value - values[i - 1])
-        low, high = math.log(before.file_bytes), math.log(point.file_bytes)
-        return math.exp(low + share * (high - low)), "interpolated"
-    return None, "not reached"
+        size, ratio = (
+            math.exp((1 - share) * math.log(a) + share * math.log(b))
+            for a, b in ((before.file_bytes, point.file_bytes), (before.cr_file, point.cr_file))
+        )
+        return size, ratio, "interpolated"
+    return None, None, "not reached"
 
 
 def rows(runs: Sequence[Run], literature: Sequence[Published]) -> list[Row]:
@@ -108,7 +114,7 @@ def rows(runs: Sequence[Run], literature: Sequence[Published]) -> list[Row]:
     for measure, level, whose in _levels(points, literature, pair):
         for method in dict.fromkeys(p.method for p in points):
             own = [p for p in points if p.method == method]
-            size, status = smallest_file(own, measure, level)
+            size, ratio, status = smallest_file(own, measure, level)
             found.append(
                 {
                     "model": pair[0],
@@ -119,7 +125,7 @@ def rows(runs: Sequence[Run], literature: Sequence[Published]) -> list[Row]:
                     "whose": whose,
                     "status": status,
                     "file_bytes": size,
-                    "cr_file": own[0].dense_bytes / size if size else None,
+                    "cr_file": ratio,
                     "points": len(own),
                     "seeds": min(p.seeds for p in own),
                 }
@@ -138,7 +144,7 @@ def _levels(
             found.append(("error_end_pct", paper.error_end, paper.label))
     for point in points:
         if (point.method, point.point) == ("soft-weight-sharing", "main"):
-            found.append(("error_end_pct", round(point.error_end_pct, 2), "ours, main"))
+            found.append(("error_end_pct", point.error_end_pct, "ours, main"))
     found.append(("delta_pct", 0.0, "no rise"))
     ours = papers[0]
     if ours is not None and ours.delta is not None:
@@ -154,11 +160,13 @@ def to_markdown(table: Sequence[Row]) -> str:
         here = [row for row in table if (row["model"], row["dataset"]) == pair]
         levels = list(dict.fromkeys((r["kind"], r["level"], r["whose"]) for r in here))
         heads = [f"{kind} ≤ {level:.2f} ({whose})" for kind, level, whose in levels]
-        lines += [f"## {pair_title(pair)}", "", "| method | " + " | ".join(heads) + " |"]
-        lines += ["|" + "---|" + "---:|" * len(levels)]
+        heads = ["method", "points", "seeds", *heads]
+        lines += [f"## {pair_title(pair)}", "", "| " + " | ".join(heads) + " |"]
+        lines += ["|" + "---|" + "---:|" * (len(heads) - 1)]
         for method in dict.fromkeys(row["method"] for row in here):
-            cells = [_cell(r) for r in here if r["method"] == method]
-            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+            own = [row for row in here if row["method"] == method]
+            cells = [method, str(own[0]["points"]), str(own[0]["seeds"]), *map(_cell, own)]
+            lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     lines += [
         "CR file, errors on the test set, means over seeds. Between the points of a method the "

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
 from sws import codec
+from sws.codec.layers import index_dtype
 from sws.evaluation import build_module
 from sws.network import QuantizedNetwork
 from sws.parameters import compressible
@@ -150,7 +150,7 @@ def memory(network: QuantizedNetwork, sparse_module: nn.Module) -> dict[str, int
     dense = 4 * network.parameters
     raw = sum(4 * t.values.size for t in network.raw if t.trainable)
     indexes = sum(
-        t.indexes.size * np.dtype(np.min_scalar_type(network.codebooks[t.codebook].size)).itemsize
+        t.indexes.size * index_dtype(network.codebooks[t.codebook].size).itemsize
         for t in network.quantized
     )
     codebooks = sum(4 * codebook.size for codebook in network.codebooks)

@@ -23,16 +23,26 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
-def rows(results: Path, cases: Iterable[Case], seeds: Sequence[int]) -> list[Row]:
+def rows(
+    results: Path, cases: Iterable[Case], seeds: Sequence[int], first: bool = False
+) -> list[Row]:
     """A row for each layer of each finished run, read from its ``model.sws``.
+
+    Parameters
+    ----------
+    first : only of the first of the seeds that has run.
 
     Raises
     ------
     ResultsError
         If a file of a finished run is missing or damaged.
     """
+    last = 1 if first else None
     return [
-        row for case in cases for run in read_runs(results, case, seeds) for row in run_rows(run)
+        row
+        for case in cases
+        for run in read_runs(results, case, seeds)[:last]
+        for row in run_rows(run)
     ]
 
 
@@ -73,7 +83,12 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
     The last line of a block is what belongs to no layer: codebooks, header, checksum.
     """
-    lines = ["# Layers", "", "Bits in the compressed file by part, means over the seeds.", ""]
+    lines = [
+        "# Layers",
+        "",
+        "Bits in the compressed file by part, means over the seeds that are named.",
+        "",
+    ]
     blocks: dict[Case, list[Row]] = {}
     for row in rows:
         case = Case(row["model"], row["dataset"], row["method"], row["point"])

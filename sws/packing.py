@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from sws import batch_norm
+from sws.codec.layers import index_dtype
 from sws.network import (
     RAW_DTYPES,
     Architecture,
@@ -58,8 +59,7 @@ def build_network(
         if name in indexes:
             kind = "fc" if value.ndim == 2 else "conv"
             number, renumber = place[name]
-            dtype = np.min_scalar_type(max(1, len(books[number]) - 1))
-            index = renumber[indexes[name].numpy()].astype(dtype)
+            index = renumber[indexes[name].numpy()].astype(index_dtype(len(books[number])))
             tensors.append(
                 QuantizedTensor(name, kind, number, index, (scales or {}).get(name, 1.0))
             )

@@ -34,6 +34,7 @@ from sws.runs import (
 from sws.targets import METHOD, POINT
 
 MANIFEST = "manifest.json"
+README = "README.md"
 STUDIES = "studies"  # a target that has a table and a figure, and no runs
 
 
@@ -88,13 +89,15 @@ def publish(
     profiles = (profile_path(results, run.case, run.seed) for run in runs)
     files += [path for path in profiles if path.is_file()]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    kept = [] if replace else _kept(reference, results, wanted, folders)
+    sources = {path.relative_to(results): path for path in files} | trials
+    kept = _kept(reference, results, wanted, folders, everything=not replace)
+    sources = {path.relative_to(reference): path for path in kept} | sources
     found = {
         str(case): {"commit": commit, "seeds": ready[case]} for case, commit in commits.items()
     }
     if not replace:
         found = _present(reference) | found
-    _swap(results, reference, [*files, *trials], kept, found)
+    _swap(reference, sources, found)
     return reference, left_out
 
 
@@ -146,19 +149,21 @@ def _target_folders(results: Path, targets: Sequence[str]) -> list[Path]:
     folders = [results / kind / target for target in targets for kind in ("tables", "figures")]
     for folder in folders:
         if not folder.is_dir() or not any(path.is_file() for path in folder.rglob("*")):
-            raise ResultsError(f"{folder} is missing; run 'snakemake {folder.name}' first")
+            raise ResultsError(
+                f"{folder} is missing; run 'snakemake --cores all {folder.name}' first"
+            )
     return folders
 
 
-def _tuning(results: Path, wanted: Sequence[Case]) -> list[Path]:
-    paths = [
-        trials_path(results, pair, method)
-        for pair, method in dict.fromkeys((c.pair, tuned_as(c.method)) for c in wanted)
-    ]
-    for path in paths:
+def _tuning(results: Path, wanted: Sequence[Case]) -> dict[Path, Path]:
+    """Place in the reference → the trials there are, which may be those of the reference."""
+    found = {}
+    for pair, method in dict.fromkeys((c.pair, tuned_as(c.method)) for c in wanted):
+        path = trials_path(results, pair, method)
         if not path.is_file():
             raise ResultsError(f"{path} is missing; tune first, or put the trials file there")
-    return paths
+        found[Path("tuning", "_".join(pair), method, path.name)] = path
+    return found
 
 
 def _match(
@@ -183,14 +188,20 @@ def _match(
         for case in wanted:
             key = ",".join(("measured", case.model, case.dataset, case.method, case.point))
             if any(line.startswith(key + ",") and line not in expected for line in measured):
-                raise ResultsError(
-                    f"{path} does not show the runs of {case}; make the tables again"
-                )
+                raise ResultsError(_stale(path, case, target, seeds))
         shown |= measured
     for line, case in expected.items():
         if line not in shown:
             tried = results / "tables" / targets[-1] / "table1.csv"
-            raise ResultsError(f"{tried} does not show the runs of {case}; make the tables again")
+            raise ResultsError(_stale(tried, case, targets[-1], seeds))
+
+
+def _stale(path: Path, case: Case, target: str, seeds: Sequence[int]) -> str:
+    numbers = ",".join(map(str, seeds))
+    return (
+        f"{path} does not show the runs of {case}; make it again: "
+        f"'sws tables {target} --seeds {numbers}'"
+    )
 
 
 def _present(reference: Path) -> dict[str, Any]:
@@ -202,9 +213,13 @@ def _present(reference: Path) -> dict[str, Any]:
 
 
 def _kept(
-    reference: Path, results: Path, wanted: Sequence[Case], folders: Sequence[Path]
+    reference: Path,
+    results: Path,
+    wanted: Sequence[Case],
+    folders: Sequence[Path],
+    everything: bool,
 ) -> list[Path]:
-    """Files of the present reference that are about other cases and targets."""
+    """Files of the present reference that are about other cases and targets, or its README only."""
     superseded = [folder.relative_to(results) for folder in folders]
     superseded += [Path(kind, str(case)) for case in wanted for kind in ("runs", "profiles")]
     return [
@@ -212,28 +227,23 @@ def _kept(
         for path in sorted(reference.rglob("*"))
         if path.is_file()
         and path.name != MANIFEST
+        and (everything or path == reference / README)
         and not any(path.relative_to(reference).is_relative_to(old) for old in superseded)
     ]
 
 
-def _swap(
-    results: Path,
-    reference: Path,
-    files: Sequence[Path],
-    kept: Sequence[Path],
-    found: Mapping[str, Any],
-) -> None:
+def _swap(reference: Path, sources: Mapping[Path, Path], found: Mapping[str, Any]) -> None:
+    """Copy everything (place → from where) beside the reference, and put it in its place."""
     beside = reference.with_name(f".{reference.name}.new-{os.getpid()}")
     old = reference.with_name(f".{reference.name}.old-{os.getpid()}")
     hashes = {}
-    sources = {path.relative_to(reference): path for path in kept}
-    sources |= {path.relative_to(results): path for path in files}
     try:
         for relative, path in sources.items():
             target = beside / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-            hashes[relative.as_posix()] = hashlib.sha256(target.read_bytes()).hexdigest()
+            if relative != Path(README):  # people write it
+                hashes[relative.as_posix()] = hashlib.sha256(target.read_bytes()).hexdigest()
         manifest = {"cases": dict(sorted(found.items())), "sha256": dict(sorted(hashes.items()))}
         text = json.dumps(manifest, indent=1) + "\n"
         (beside / MANIFEST).write_text(text, encoding="utf-8", newline="\n")

@@ -25,7 +25,7 @@ RATIO_CLASSES = {
 }
 """From what is closest to our cr_file to what is furthest from it."""
 
-# Which row of the literature a method of ours re-measures: first words of `paper`.
+# Which row of the literature a method of ours re-measures: its `paper`.
 SOURCES = {
     "soft-weight-sharing": "Ullrich et al., Soft Weight-Sharing",
     "deep-compression": "Han et al., Deep Compression",

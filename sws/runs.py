@@ -235,7 +235,7 @@ def read_trials(results: Path, pair: Pair, method: str = "soft-weight-sharing") 
         for line, row in enumerate(csv.DictReader(file), start=2):
             try:
                 if not row["error_end_val_pct"] or not row["file_bytes"]:
-                    continue  # A failed trial has a note instead of numbers.
+                    continue  # a trial without a result, which somebody noted down
                 found.append(
                     Trial(
                         trial=row["trial"],

@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -98,7 +99,8 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _peak_memory_mb() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
 # --- pretrain -------------------------------------------------------------------------------------

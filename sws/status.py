@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sws.targets import Plan
 
 PROOF = "metrics.json"
-STATES = ("running", "failed", "stopped", "done", "to do", "no data")
+STATES = ("running", "failed", "stopped", "done", "to do")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Job:
 
     Attributes
     ----------
-    stage : ``data``, ``pretrain``, ``compress``, ``tables`` or ``figures``.
+    stage : ``data``, ``pretrain``, ``compress``, ``tune``, ``profile``, ``tables``, ``figures``,
+        ``costs`` or ``coders``.
     name : of what it is made for, such as ``lenet-300-100_mnist``.
     seed : None for a stage that has none.
     proof : the file that exists once it is done.
@@ -56,10 +57,17 @@ class State:
     detail: str = ""
 
 
-def jobs(plan: Plan, target: str, results: Path, logs: Path) -> list[Job]:
-    """Everything that a target is made of, in the order of the workflow."""
+def jobs(
+    plan: Plan, target: str, results: Path, logs: Path, checkpoints: Path | None = None
+) -> list[Job]:
+    """Everything that a target is made of, in the order of the workflow.
+
+    Parameters
+    ----------
+    checkpoints : their folder; by default the configured one.
+    """
     chosen = plan.target(target)
-    roots = results, logs, plan.checkpoint_root
+    roots = results, logs, checkpoints or plan.checkpoint_root
     configured = plan.configuration.results
     runs = [results / Path(p).relative_to(configured) for p in plan.run_files(target, PROOF)]
     start = results / "pretrained"
@@ -71,12 +79,25 @@ def jobs(plan: Plan, target: str, results: Path, logs: Path) -> list[Job]:
     ]
     found += [of_run(path, *roots) for path in (*starts, *runs)]
     found += _known(found, *roots)
-    made = {"tables": "table1.csv", "figures": "fig5_gamma.svg"}
+    if chosen.problem is not None:
+        return found
+    profiles = [results / Path(p).relative_to(configured) for p in plan.profile_files(target)]
+    found += [_of_profile(path, results, logs) for path in profiles]
+    made = {"tables": f"tables/{target}/table1.csv"}
+    if pictures := plan.figure_files(target):
+        made["figures"] = f"figures/{target}/{Path(pictures[0].path).name}"
+    if chosen.compares:
+        made |= {name: f"tables/{target}/{name}.csv" for name in ("costs", "coders")}
     return found + [
-        Job(stage, target, None, results / stage / target / proof, logs / stage / f"{target}.log")
+        Job(stage, target, None, results / proof, logs / stage / f"{target}.log")
         for stage, proof in made.items()
-        if chosen.problem is None
     ]
+
+
+def _of_profile(path: Path, results: Path, logs: Path) -> Job:
+    *name, file = path.relative_to(results / "profiles").parts
+    log = logs.joinpath("profile", *name, file).with_suffix(".log")
+    return Job("profile", "/".join(name), int(path.stem.removeprefix("seed-")), path, log)
 
 
 def _known(listed: Iterable[Job], *roots: Path) -> list[Job]:
@@ -88,6 +109,12 @@ def _known(listed: Iterable[Job], *roots: Path) -> list[Job]:
             proof = lock.parent / lock.name[1:].removesuffix(".lock") / PROOF
             if proof not in known and is_held(lock):
                 found.append(of_run(proof, *roots))
+    for lock in sorted((roots[0] / "tuning").glob("*/.*.lock")):
+        proof = lock.parent / lock.name[1:].removesuffix(".lock") / "trials.csv"
+        if is_held(lock):
+            name = "/".join(proof.parts[-3:-1])
+            below = roots[2] / proof.parent.relative_to(roots[0])
+            found.append(Job("tune", name, None, proof, roots[1] / "tune.log", below))
     return found
 
 

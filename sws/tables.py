@@ -105,7 +105,7 @@ def build(
         "table1.tex": to_latex(rows),
     }
     main = [case for case in cases(pairs, points) if case.point == "main"]
-    layers = layer_tables.rows(results, main, seeds[:1] if compare else seeds)
+    layers = layer_tables.rows(results, main, seeds, first=compare)
     texts["layers.csv"] = to_csv(layers, layer_tables.COLUMNS)
     texts["layers.md"] = layer_tables.to_markdown(layers)
     if compare:

@@ -65,8 +65,8 @@ def test_one_seed_borrows_the_other_side(new, reference):
         shutil.rmtree(CASE.folder(new, seed))
     line = by_measure(compare.build(new, reference))["error_end_pct"]
     assert (line.new_seeds, line.reference_seeds, line.new_sd) == (1, 3, None)
-    # t(0.995, 2) = 9.925, times s·√(1/1 + 1/3)
-    assert line.tolerance == pytest.approx(9.925 * line.reference_sd * (4 / 3) ** 0.5, rel=1e-3)
+    # eight numbers at 99 % together: t(1 − 0.01/16, 2) = 28.26, times s·√(1/1 + 1/3)
+    assert line.tolerance == pytest.approx(28.26 * line.reference_sd * (4 / 3) ** 0.5, rel=1e-3)
 
 
 def test_one_seed_on_both_sides_has_a_fallback():
@@ -93,14 +93,22 @@ def test_no_spread_falls_to_the_floor():
     assert compare.tolerance([1.9, 1.9], [1.9, 1.9], measure) == measure.floor
 
 
-def test_a_count_of_the_paper_is_not_compared_with_bytes(tmp_path):
+def test_a_ratio_is_compared_with_what_the_paper_counts_alike(new, reference):
+    lines = by_measure(compare.build(new, reference))
+    assert lines["cr_han"].paper == 64
+    for name in ("cr_nonzero", "cr_huffman", "cr_file"):
+        assert lines[name].paper is None
+        assert lines[name].paper_verdict == ""
+    assert lines["cr_han"].paper_tolerance > 0
+
+
+@pytest.mark.parametrize("case", [("network-surgery", "main"), ("soft-weight-sharing", "small")])
+def test_what_the_paper_does_not_report_is_not_compared_with_it(tmp_path, case):
     for side in ("new", "old"):
         for seed in range(2):
-            fabricate(tmp_path / side, *LENET, "network-surgery", seed=seed, scale=10, epochs=4)
-    lines = by_measure(compare.build(tmp_path / "new", tmp_path / "old"))
-    assert lines["cr_nonzero"].paper == 56
-    assert lines["cr_file"].paper is None
-    assert lines["cr_file"].paper_verdict == ""
+            fabricate(tmp_path / side, *LENET, *case, seed=seed, scale=10, epochs=4)
+    comparison = compare.build(tmp_path / "new", tmp_path / "old")
+    assert {line.paper for line in comparison.lines} == {None}
 
 
 def test_cases_of_one_side_are_listed_and_do_not_count(new, reference):

@@ -50,16 +50,19 @@ def cases():
 
 
 def point(size, error, name="p", method="m"):
-    return OperatingPoint(method, name, 1, size, 0.0, error, 0.0, error - 1.0, 10.0, 100_000.0)
+    ratio = 100_000.0 / size
+    return OperatingPoint(
+        method, name, 1, size, 0.0, error, 0.0, error - 1.0, 10.0, ratio, 100_000.0
+    )
 
 
 def test_between_points_the_logarithm_of_the_bytes_is_interpolated():
     curve = [point(1000, 2.0), point(4000, 1.0)]
-    size, status = curves.smallest_file(curve, "error_end_pct", 1.5)
-    assert (round(size), status) == (2000, "interpolated")
+    size, ratio, status = curves.smallest_file(curve, "error_end_pct", 1.5)
+    assert (round(size), round(ratio), status) == (2000, 50, "interpolated")
     assert curves.smallest_file(curve, "error_end_pct", 1.0)[0] == pytest.approx(4000)
-    assert curves.smallest_file(curve, "error_end_pct", 2.5) == (1000, "at most")
-    assert curves.smallest_file(curve, "error_end_pct", 0.9) == (None, "not reached")
+    assert curves.smallest_file(curve, "error_end_pct", 2.5) == (1000, 100, "at most")
+    assert curves.smallest_file(curve, "error_end_pct", 0.9) == (None, None, "not reached")
     assert round(curves.smallest_file(curve, "delta_pct", 0.5)[0]) == 2000
 
 
@@ -77,6 +80,9 @@ def test_every_method_stands_at_every_level(results):
     assert ("rise", "no rise") in levels
     assert ("error", "ours, main") in levels
     assert any("Ullrich" in whose for _, whose in levels)
+    (own,) = [r for r in rows if r["whose"] == "ours, main" and r["method"] == POINTS[0][0]]
+    ours = [run.metrics["cr"]["file"] for run in runs if run.case.method == POINTS[0][0]]
+    assert own["cr_file"] == pytest.approx(np.mean(ours))  # a method reaches its own error
     assert len(rows) == len(levels) * 3
     for row in rows:
         if row["file_bytes"]:

@@ -118,7 +118,8 @@ def test_publishing_again_replaces_what_is_published_and_keeps_the_rest(results)
     assert others[0] in manifest(reference)["sha256"]
     assert [path.name for path in results.glob(".*")] == []
     go(results, replace=True)
-    assert not any((reference / name).exists() for name in (*own, *others))
+    assert not any((reference / name).exists() for name in (*own, *others[:2]))
+    assert (reference / others[2]).exists()  # people write it
     assert set(manifest(reference)["cases"]) == {str(CASE)}
 
 
@@ -182,7 +183,7 @@ def test_refuses_an_unknown_commit(results):
 
 def test_refuses_tables_of_other_runs(results):
     edit(results, 0, error_end_pct=9.9)
-    refuses(results, "make the tables again")
+    refuses(results, "make it again: 'sws tables mnist --seeds 0,1'")
 
 
 def test_refuses_a_file_of_another_size(results):
@@ -207,3 +208,17 @@ def test_a_failing_copy_leaves_the_old_reference(results, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", full)
     refuses(results, "No space left")
     assert (reference / "manifest.json").read_text() == before
+
+
+def test_trials_that_the_reference_alone_has_stay_in_their_place(results):
+    reference = go(results)
+    trials = "tuning/lenet-300-100_mnist/soft-weight-sharing/trials.csv"
+    before = (reference / trials).read_bytes()
+    (reference / "README.md").write_text("by hand\n")
+    shutil.rmtree(results / "tuning")
+    for more in ({}, {"replace": True}):
+        go(results, **more)
+        assert (reference / trials).read_bytes() == before
+        assert not (reference / "reference").exists()
+        assert (reference / "README.md").read_text() == "by hand\n"
+        assert "README.md" not in manifest(reference)["sha256"]

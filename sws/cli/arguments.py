@@ -52,9 +52,12 @@ def numbers(text: str) -> list[int]:
     Raises
     ------
     typer.BadParameter
-        If a part is no whole number ≥ 0.
+        If a part is no whole number ≥ 0, or one comes twice.
     """
     parts = names(text)
     if not parts or not all(part.isdecimal() for part in parts):
         raise typer.BadParameter(f"{text!r} is no list of seeds; write it as 1,2,3")
-    return [int(part) for part in parts]
+    found = [int(part) for part in parts]
+    if len(set(found)) < len(found):
+        raise typer.BadParameter(f"{text!r} names a seed twice")
+    return found

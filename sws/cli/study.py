@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sws.cli.arguments import ConfigFiles, Pairs, Results, Seeds, names, numbers
+from sws.cli.arguments import (
+    ConfigFiles,
+    Pairs,
+    Results,
+    Seeds,
+    checkpoints_in,
+    names,
+    numbers,
+)
 
 if TYPE_CHECKING:
     from sws.runs import MethodPoint, Pair
@@ -45,7 +53,9 @@ def status(
 
     _check_target(target)
     plan = Plan(load_configuration(*(config or [CONFIG])))
-    jobs = module.jobs(plan, target, results or plan.configuration.results, logs)
+    folder = results or plan.configuration.results
+    checkpoints = plan.checkpoint_root if results is None else checkpoints_in(results, None)
+    jobs = module.jobs(plan, target, folder, logs, checkpoints)
     print(module.report(map(module.state, jobs), plan.target(target).missing), end="")
 
 
@@ -278,6 +288,8 @@ def chosen_target(
 
     _check_target(name)
     given_seeds = tuple(numbers(seeds)) if seeds is not None else None
+    for pair in names(pairs or ""):
+        targets.find_experiment(pair)
     if pairs is not None and given_seeds:
         return targets.Target(name, tuple(names(pairs)), given_seeds, {})
     plan = targets.Plan(load_configuration(*(config or [CONFIG])))

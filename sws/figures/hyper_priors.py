@@ -87,7 +87,7 @@ def draw_gamma(subject: Subject) -> Figure:
 
     ours = _ours(subject, "gamma")
     schedules = annealing(subject.settings)
-    figure, panels = _panels(len(ours) + len(schedules))
+    figure, panels = _panels(bool(ours) + bool(schedules))
     grid = np.linspace(1, 900, 1200)
     for variance, line, colour in zip(VARIANCES, LINES, _colours(), strict=True):
         alpha, beta = gamma_from_mode(PAPER_MODE, variance)
@@ -107,7 +107,7 @@ def draw_gamma(subject: Subject) -> Figure:
             label += f"mode {mode:,.0f} (σ = {mode**-0.5:.3g})"
             panels[1].plot(grid, part.pdf(grid), label=label, **look)
         panels[1].set_title("in use here (at the start of retraining)")
-    elif schedules:
+    if schedules:
         _draw_annealing(panels.pop(), schedules)
     for axes in panels:
         axes.set_xlabel("precision λ = 1/σ²")
@@ -120,11 +120,13 @@ def draw_gamma(subject: Subject) -> Figure:
 def annealing(
     settings: Mapping[Pair, Mapping[str, Any]],
 ) -> dict[tuple[str, tuple[tuple[float, float], ...]], list[str]]:
-    """Annealed hyper-priors: (component, knots of fraction and σ) → the models that use them."""
+    """Hyper-priors given by σ: (component, knots of fraction and σ) → the models that use them."""
     found: dict[tuple[str, tuple[tuple[float, float], ...]], list[str]] = {}
     for pair, point in settings.items():
         for part, key in (("zero component", "zero_precision"), ("others", "precision")):
             knots = (point["prior"].get(key) or {}).get("deviation")
+            if isinstance(knots, int | float):
+                knots = [(0.0, knots)]
             if isinstance(knots, list | tuple):
                 place = (part, tuple((float(at), float(sigma)) for at, sigma in knots))
                 found.setdefault(place, []).append(display_name(pair[0]) + in_units(point))
@@ -132,7 +134,7 @@ def annealing(
 
 
 def _draw_annealing(axes: Axes, schedules: Mapping) -> None:
-    """σ at the mode of each annealed Gamma, over the epochs of retraining."""
+    """σ at the mode of each Gamma that is given by it, over the epochs of retraining."""
     for ((part, knots), names), look in zip(schedules.items(), _looks(), strict=False):
         at, sigma = zip(*((0.0, knots[0][1]), *knots, (1.0, knots[-1][1])), strict=True)
         axes.plot(np.multiply(100, at), sigma, label=f"{part}\n({', '.join(names)})", **look)
@@ -140,7 +142,8 @@ def _draw_annealing(axes: Axes, schedules: Mapping) -> None:
     axes.set_ylim(top=4 * max(sigma for _, knots in schedules for _, sigma in knots))
     axes.set_xlabel("epochs of retraining, %")
     axes.set_ylabel("σ at the mode of the Gamma")
-    axes.set_title("in use here: the mode is annealed")
+    moves = any(len(knots) > 1 for _, knots in schedules)
+    axes.set_title(f"in use here: the mode is {'annealed' if moves else 'fixed'}")
     axes.legend(loc="upper right", fontsize=8)
 
 
@@ -158,7 +161,7 @@ def draw_beta(subject: Subject) -> Figure:
     from scipy import stats  # the workflow reads the names of figures at every start
 
     ours = _ours(subject, "beta")
-    figure, panels = _panels(len(ours))
+    figure, panels = _panels(bool(ours))
     grid = np.linspace(0, 1, 1001)
     for count, line, colour in zip(PSEUDO_COUNTS, LINES, _colours(), strict=True):
         alpha, beta = beta_from_mode(BETA_MODE, count)
@@ -189,8 +192,8 @@ def _ours(subject: Subject, kind: str) -> list[InUse]:
 
 
 def _panels(extra: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(10, 4.6) if extra else (6.4, 4.6), layout="constrained")
-    return figure, list(figure.subplots(1, 2 if extra else 1, squeeze=False)[0])
+    figure = Figure(figsize=((6.4, 10, 15)[extra], 4.6), layout="constrained")
+    return figure, list(figure.subplots(1, 1 + extra, squeeze=False)[0])
 
 
 def _colours() -> list:
