@@ -1,6 +1,6 @@
 """Every definition of "compression rate", from one quantised network.
 
-The paper does not say what its rate counts (docs of Appendix A leave out biases, row pointers and
+The paper does not say what its rate counts (Appendix A leaves out biases, row pointers and
 tables), so four are always reported together. The first three concern the quantised weights alone,
 at 32 bits each when dense; biases are on neither side. ``file`` is about the file on disk.
 """

@@ -66,8 +66,8 @@ def build_module(network: QuantizedNetwork, module: nn.Module | None = None) -> 
         module = models.build(network.architecture.name, **dict(network.architecture.settings))
     state = {k: torch.from_numpy(np.array(v)) for k, v in network.state_dict().items()}
     own = module.state_dict()
-    needed = {name for name in own if not name.endswith("num_batches_tracked")}
-    if odd := sorted(needed ^ set(state)):
+    absent = {name for name in own if name.endswith("num_batches_tracked")} - set(state)
+    if odd := sorted((set(own) - absent) ^ set(state)):
         raise ValueError(f"the network does not fit the module: {odd[0]!r} is on one side only")
     for name, value in state.items():
         if value.shape != own[name].shape:

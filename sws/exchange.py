@@ -83,7 +83,7 @@ def read_quantized(path: Path) -> QuantizedNetwork:
         )
     try:
         return _rebuilt(json.loads(metadata["network"]), arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ExchangeError(f"{path}: not a whole network ({error}); write it again") from None
 
 

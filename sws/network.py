@@ -7,6 +7,7 @@ only, so that reading a compressed file needs no deep-learning framework.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -91,6 +92,10 @@ class Architecture:
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"the architecture's name is {self.name!r}, not a text")
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -101,6 +106,17 @@ class InputSpec:
     std: tuple[float, ...]
     classes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not all(type(n) is int and n > 0 for n in self.shape):
+            raise ValueError(f"the input's shape is {self.shape}, not made of positive integers")
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if not all(type(x) in (int, float) and math.isfinite(x) for x in numbers):
+                raise ValueError(f"the input's {name} is {numbers}, not made of finite numbers")
+        if not all(x > 0 for x in self.std):
+            raise ValueError(f"the input's std is {self.std}, not positive")
+        if not all(isinstance(name, str) for name in self.classes):
+            raise ValueError("class names are not texts")
+
 
 @dataclass(frozen=True, eq=False)
 class QuantizedNetwork:
@@ -109,15 +125,16 @@ class QuantizedNetwork:
     Attributes
     ----------
     tensors : in ``state_dict`` order.
-    codebooks : float16 or float32 vectors; entry 0 is exactly 0.0. One shared by all tensors, or
-        one per tensor.
+    codebooks : float16 or float32 vectors; entry 0 is exactly 0.0. Each is that of any number of
+        tensors.
     architecture : None for a model the registry does not know (decoding gives a state dict).
     input : None if unknown.
 
     Raises
     ------
     ValueError
-        If names repeat, an index lies outside its codebook, or a codebook does not start at 0.0.
+        If names repeat, an index lies outside its codebook, a codebook does not start at 0.0, or a
+        weight would not be finite.
     """
 
     tensors: tuple[QuantizedTensor | RawTensor, ...]
@@ -144,6 +161,9 @@ class QuantizedNetwork:
             size = self.codebooks[tensor.codebook].size
             if tensor.indexes.size and int(tensor.indexes.max()) >= size:
                 raise ValueError(f"{tensor.name}: an index lies outside its codebook of {size}")
+            largest = float(np.abs(self.codebooks[tensor.codebook]).max())
+            if largest * abs(tensor.scale) > float(np.finfo(np.float32).max):
+                raise ValueError(f"{tensor.name}: scale {tensor.scale!r} makes weights infinite")
 
     @property
     def quantized(self) -> tuple[QuantizedTensor, ...]:

@@ -53,6 +53,8 @@ def seeds():
     files = [codec.encode(n, (coding,)) for n in (*small, tiny()) for coding in CODINGS]
     files += [codec.encode(QuantizedNetwork((RawTensor("b", v),), ())) for v in values]
     files.append(codec.encode(QuantizedNetwork((), ())))
+    many = [RawTensor(f"{k}", np.zeros(24, raw[k % 6])) for k in range(40)]
+    files.append(codec.encode(QuantizedNetwork(tuple(many), ())))
     return list(dict.fromkeys(files))
 
 

@@ -308,6 +308,8 @@ class Raw:
             planes = self.tables.setdefault(dtype, [Table(256, 1, 1) for _ in range(width)])
             columns = [plane.sequence(coder, [0] * len(contexts)) for plane in planes]
             little = np.dtype(dtype).newbyteorder("<")
+            if dtype == "bool":
+                columns = [[byte & 1 for byte in columns[0]]]
             return np.array(columns, np.uint8).T.reshape(-1, width).copy().view(little)[:, 0]
         e, f, word = (5, 10, "<u2") if dtype == "float16" else (8, 23, "<u4")
         if dtype not in self.tables:

@@ -73,7 +73,7 @@ def networks(draw):
             InputSpec,
             st.tuples(st.integers(1, 9), st.integers(1, 9)),
             st.tuples(st.floats(allow_nan=False, allow_infinity=False)),
-            st.tuples(st.floats(allow_nan=False, allow_infinity=False)),
+            st.tuples(st.floats(5e-324, allow_infinity=False)),
             st.lists(st.text(max_size=5), max_size=3).map(tuple),
         )
     )

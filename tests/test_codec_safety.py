@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sample_networks import lenet_300_100, tiny
 
 from sws import codec
-from sws.codec.header import MAGIC, deflate, varint
+from sws.codec.header import MAGIC, _read_metadata, deflate, varint
+from sws.network import InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
 
 FILES = [codec.encode(tiny(), (coding,)) for coding in ("huffman", "relative", "bitmap")]
 MEGABYTES = 1 << 20
@@ -206,3 +207,52 @@ def test_the_work_bound_counts_bitmap_rows():
     codebooks = b"\x01" + varint(2 * 65536)
     for fill in (b"\x60", b"\xc1", b"\xff"):
         survives(headed(b'["w"]', directory, codebooks, fill * 50))
+
+
+def test_many_small_raw_tensors_are_charged_for_their_planes():
+    """Each is tens of rounds of work for a handful of bytes."""
+    raw = tuple(RawTensor(str(k), np.zeros(300, np.float32)) for k in range(150))
+    data = codec.encode(QuantizedNetwork(raw, ()))
+    assert len(data) > 1_500  # zero bytes at its end pay for the work
+    assert codec.decode(data).raw[0].values.size == 300
+    short = data[: len(data) // 2].rstrip(b"\0")
+    with pytest.raises(codec.CorruptFileError, match="declares far more"):
+        codec.decode(signed(short))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"shape": (0, 3)},
+        {"shape": (True, 3)},
+        {"mean": (float("nan"),)},
+        {"std": (0.0,)},
+        {"std": (float("inf"),)},
+        {"classes": (0, 1)},
+    ],
+)
+def test_an_input_that_means_nothing_is_refused(values):
+    with pytest.raises(ValueError, match=r"input's|class names"):
+        InputSpec(**{"shape": (1, 3), "mean": (0.0,), "std": (1.0,)} | values)
+
+
+def test_infinite_numbers_in_the_metadata_are_refused():
+    for text in (
+        b'[[],["x",{"a":1e999}],null]',
+        b"[[],null,[[1],[NaN],[1],[]]]",
+        b"[[],[1,{}],null]",
+    ):
+        with pytest.raises(codec.CorruptFileError, match="metadata cannot be read"):
+            _read_metadata(text)
+
+
+def test_a_scale_that_makes_weights_infinite_is_refused():
+    book = np.array([0, 60000], np.float16)
+    tensor = QuantizedTensor("w", "fc", 0, np.ones((2, 2), np.uint8), float(np.float32(3e38)))
+    with pytest.raises(ValueError, match="makes weights infinite"):
+        QuantizedNetwork((tensor,), (book,))
+
+
+def test_another_kind_of_file_is_told_apart_from_a_damaged_one():
+    with pytest.raises(codec.CorruptFileError, match="no .sws file"):
+        codec.decode(b"PK\x03\x04 something else")

@@ -92,6 +92,15 @@ class AdaptiveBits:
             self.counts[:, full] -= self.counts[:, full] >> 1
 
 
+def block_count(count: int) -> int:
+    """Blocks that a sequence is cut into: rounds of work, about 16 + 8·ln(count / 16)."""
+    start = blocks = 0
+    while start < count:
+        start += max(1, start // BLOCK_SHARE)
+        blocks += 1
+    return blocks
+
+
 def _blocks(count: int) -> Iterator[slice]:
     """Cut a sequence into blocks, each 1/8 as long as all that came before it (at least 1)."""
     start = 0

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sws.codec.adaptive import block_count
 from sws.codec.errors import CorruptFileError
-from sws.codec.header import Header, Reader, TensorEntry, read_header, varint
+from sws.codec.header import MAGIC, Header, Reader, TensorEntry, read_header, varint
 from sws.codec.huffman import BitReader, BitWriter
 from sws.codec.layers import (
     CODINGS,
@@ -30,7 +31,7 @@ from sws.codec.layers import (
     matrix_shape,
 )
 from sws.codec.range_coding import Coder, Decoder, Encoder, Meter
-from sws.codec.raw import CODEBOOK, DEAD_UNIT, PLAIN, RawModel
+from sws.codec.raw import CODEBOOK, DEAD_UNIT, PLAIN, RawModel, planes
 from sws.network import QuantizedNetwork, QuantizedTensor, RawTensor
 
 PARTS = ("indexes", "values", "codebook", "tables", "raw", "header")
@@ -38,6 +39,7 @@ CHECKSUM_BYTES = 4
 FREE_WORK = 1 << 23  # what any file may ask of its reader, in bytes held and comparable effort
 WORK_PER_BYTE = 1 << 10
 TENSOR_WORK = 1 << 12
+PLANE_WORK = 64  # what a block of a plane of values costs the reader, however short it is
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,8 @@ def decode(data: bytes) -> QuantizedNetwork:
     Raises
     ------
     CorruptFileError
-        If they are not exactly what :func:`encode` can have written. Memory and time stay within
-        a fixed amount plus a multiple of the file's length.
+        If they are no network that :func:`encode` takes. Memory and time stay within a fixed amount
+        plus a multiple of the file's length.
     """
     return describe(data).network
 
@@ -141,6 +143,8 @@ def describe(data: bytes) -> FileDescription:
     """
     data = bytes(data)
     content = data[:-CHECKSUM_BYTES]
+    if data[:3] != MAGIC[:3]:
+        raise CorruptFileError("this is no .sws file")
     if zlib.crc32(content) != int.from_bytes(data[-CHECKSUM_BYTES:], "little"):
         raise CorruptFileError("the checksum is wrong: the file is truncated or altered")
     reader = Reader(content)
@@ -197,7 +201,8 @@ class _Work:
     """The bill of a file: what its reader must hold and do, limited by the file's length.
 
     A tensor or codebook costs 2^12; a byte of a quantised tensor's indexes 1, one of a raw tensor
-    or a codebook 4; and a layer what :mod:`sws.codec.layers` charges for its coding. A file of n
+    or a codebook 4, and 64 for each block of each of its planes; and a layer what
+    :mod:`sws.codec.layers` charges for its coding. A file of n
     bytes may cost 2^23 + 2^10·n; one that would cost more is lengthened with zero bytes, which
     mean nothing at the end of the stream.
     """
@@ -206,14 +211,18 @@ class _Work:
         self._limit = None if file_bytes is None else FREE_WORK + WORK_PER_BYTE * file_bytes
         self._spent = 0
         for size, dtype in header.codebooks:
-            self.add(TENSOR_WORK + 4 * size * dtype.itemsize)
+            self._add_planes(size, dtype)
         for entry in header.entries:
             size = math.prod(max(1, n) for n in entry.shape)
             if entry.kind == "raw":
-                self.add(TENSOR_WORK + 4 * size * entry.dtype.itemsize)
+                self._add_planes(size, entry.dtype)
             else:
                 entries, _ = header.codebooks[entry.codebook]
                 self.add(TENSOR_WORK + size * index_dtype(entries).itemsize)
+
+    def _add_planes(self, size: int, dtype: np.dtype) -> None:
+        self.add(TENSOR_WORK + 4 * size * dtype.itemsize)
+        self.add(PLANE_WORK * planes(dtype) * block_count(size))
 
     def add(self, work: int) -> None:
         """Charge ``work``; raise CorruptFileError if it is more than the file may ask for."""
@@ -251,15 +260,13 @@ def _code_body(
         matrix = given[entry.name].indexes.reshape(shape).astype(model.dtype) if given else None
         choice = pick(model, matrix) if pick and entry.size else Choice("empty")
         matrix, choice = code_layer(coder, bits, model, matrix, choice if given else None, work.add)
-        counts = np.bincount(matrix.reshape(-1), minlength=codebook.size)
+        nonzeros = int(np.count_nonzero((codebook != 0)[matrix]))
         feeding = np.count_nonzero(matrix, axis=1)
         indexes = np.ascontiguousarray(matrix).reshape(entry.shape)
         tensors[entry.name] = QuantizedTensor(
             entry.name, entry.kind, entry.codebook, indexes, entry.scale
         )
-        reports[entry.name] = _report(
-            entry, int(counts[codebook != 0].sum()), str(choice), before, coder
-        )
+        reports[entry.name] = _report(entry, nonzeros, str(choice), before, coder)
     for entry, contexts in _raw_contexts(header, tensors):
         before = dict(coder.spent)
         values = given[entry.name].values if given else None

@@ -234,7 +234,7 @@ def _metadata(header: Header) -> bytes:
     try:
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         same = json.loads(text)[1] == content[1]
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"the architecture's settings are not plain JSON: {error}") from None
     if not same:
         raise ValueError("the architecture's settings are not plain JSON; use lists, string keys")
@@ -245,7 +245,9 @@ def _read_metadata(
     text: bytes,
 ) -> tuple[list[str], Architecture | None, InputSpec | None]:
     try:
-        names, model, spec = json.loads(text.decode("utf-8", "surrogatepass"))
+        content = json.loads(text.decode("utf-8", "surrogatepass"))
+        json.dumps(content, allow_nan=False)  # 1e999 is JSON, and infinite
+        names, model, spec = content
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise CorruptFileError("the metadata names no tensors")
         if len(set(names)) < len(names):
@@ -261,7 +263,7 @@ def _architecture(content: list | None) -> Architecture | None:
     if content is None:
         return None
     name, settings = content
-    if not isinstance(name, str) or not isinstance(settings, dict):
+    if not isinstance(settings, dict):
         raise TypeError("the architecture is not a name and settings")
     return Architecture(name, settings)
 
@@ -269,13 +271,7 @@ def _architecture(content: list | None) -> Architecture | None:
 def _input(content: list | None) -> InputSpec | None:
     if content is None:
         return None
-    shape, mean, std, classes = map(tuple, content)
-    numbers = all(type(x) in (int, float) for x in mean + std)
-    if not numbers or not all(type(n) is int for n in shape):
-        raise TypeError("the input's shape or normalisation is not made of numbers")
-    if not all(isinstance(name, str) for name in classes):
-        raise TypeError("class names are not strings")
-    return InputSpec(shape, mean, std, classes)
+    return InputSpec(*map(tuple, content))
 
 
 def deflate(text: bytes) -> bytes:

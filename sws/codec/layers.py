@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sws.codec.adaptive import AdaptiveTable
+from sws.codec.adaptive import AdaptiveTable, block_count
 from sws.codec.bitmap import (
     LAG_BOUND,
     MAX_LAGS,
@@ -150,7 +150,7 @@ def _code_relative(coder, model, matrix, shape, scan, charge):
     width = INDEX_BITS["conv"]
     index = None if matrix is None else relative_index(matrix.reshape(1, -1), width)
     size = _code_count(coder, index and index.values.size, shape[0] * shape[1])
-    charge(ENTRY_WORK * size)
+    charge(ENTRY_WORK * size + model.codebook.size * block_count(size))
     context = np.zeros(size, np.int64)
     with coder.part("indexes"):
         skips = AdaptiveTable(1 << width, prior=4).code(

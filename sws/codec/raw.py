@@ -17,10 +17,15 @@ from sws.codec.adaptive import AdaptiveBits, AdaptiveTable
 from sws.codec.range_coding import Coder
 
 # bits of the mantissa and unsigned type of each floating-point type
-FLOATS = {"float16": (10, np.dtype("<u2")), "float32": (23, np.dtype("<u4"))}
+FLOATS = {"float16": (10, np.dtype(np.uint16)), "float32": (23, np.dtype(np.uint32))}
 SPARSE_PRIOR = 1  # for alphabets of which few symbols will occur
 PLAIN, DEAD_UNIT, CODEBOOK = range(3)
 CONTEXTS = 3
+
+
+def planes(dtype: np.dtype) -> int:
+    """Passes over the values of a tensor of that type."""
+    return 1 + FLOATS[dtype.name][0] if dtype.name in FLOATS else dtype.itemsize
 
 
 class RawModel:
