@@ -217,5 +217,8 @@ def test_axes_name_the_unit_that_weights_are_measured_in(results):
         labels = {axes.get_xlabel() for axes in figure.axes}
         assert f"pre-trained weight{words}" in labels
     schedule = {"precision": {"deviation": [[0, 3.0], [1, 0.3]]}}
-    ((_, names),) = hyper_priors.annealing({LENET: {"unit": "tensor", "prior": schedule}}).items()
-    assert names == ["LeNet-300-100 / r.m.s. of its tensor"]
+    ((place, names),) = hyper_priors.annealing(
+        {LENET: {"unit": "tensor", "prior": schedule}}
+    ).items()
+    assert place[0] == "others / r.m.s. of its tensor"
+    assert names == ["LeNet-300-100"]

@@ -128,8 +128,8 @@ def annealing(
             if isinstance(knots, int | float):
                 knots = [(0.0, knots)]
             if isinstance(knots, list | tuple):
-                place = (part, tuple((float(at), float(sigma)) for at, sigma in knots))
-                found.setdefault(place, []).append(display_name(pair[0]) + in_units(point))
+                place = (part + in_units(point), tuple((float(at), float(s)) for at, s in knots))
+                found.setdefault(place, []).append(display_name(pair[0]))
     return found
 
 
