@@ -21,7 +21,7 @@ from sws.runs import ResultsError
 
 LOOKS = {
     "soft-weight-sharing": (style.OURS, "o", "-"),
-    "soft-weight-sharing-subsampled": (style.OURS, "h", ":"),
+    "soft-weight-sharing-subsampled": (style.OURS, "h", ""),  # variants, which make no curve
     "deep-compression": ("#a03070", "s", "-"),
     "network-surgery": ("#2e7d4f", "D", "--"),
     "no-prior": ("#6a51a3", "^", "-."),
