@@ -198,3 +198,18 @@ def test_compressed_in_units_of_each_tensor_the_file_holds_the_network():
         expected = model.eval()(data.inputs)
         torch.testing.assert_close(restored(data.inputs), expected, rtol=0.02, atol=0.02)
     assert 0 < network.nonzeros < network.weights
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-2])
+def test_folding_is_exact_for_any_epsilon(eps):
+    norm = nn.BatchNorm2d(3, eps=eps)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.5, -0.5, 2.0]))
+        norm.bias.copy_(torch.tensor([0.1, 0.2, -0.3]))
+        norm.running_mean.copy_(torch.tensor([5.0, -3.0, 0.5]))
+        norm.running_var.copy_(torch.tensor([0.2, 4.0, 1.0]))
+    model = nn.Sequential(norm).eval()
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) + 2
+    before = model(x)
+    model.load_state_dict(batch_norm.folded(model))
+    torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
