@@ -17,7 +17,7 @@ from torch import nn
 
 from sws import batch_norm, codec
 from sws.config import Precision, Prior, Quantization, Retraining, SoftWeightSharing
-from sws.evaluation import build_module
+from sws.evaluation import build_module, modes_kept
 from sws.methods import soft_weight_sharing
 from sws.network import QuantizedNetwork
 
@@ -116,15 +116,10 @@ def compress(
         if tau is None:
             tau = images * (TAU_PER_IMAGE_NORMALISED if normalised else TAU_PER_IMAGE)
         using = settings(tau, epochs, learning_rate, normalised=normalised)
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        with torch.random.fork_rng():
-            return soft_weight_sharing.compress(
-                model, _Loader(loader, _device(model)), images, using, seed=seed, progress=progress
-            ).network
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with modes_kept(model), torch.random.fork_rng():
+        return soft_weight_sharing.compress(
+            model, _Loader(loader, _device(model)), images, using, seed=seed, progress=progress
+        ).network
 
 
 class _Loader:

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from sws.evaluation import modes_kept
+
 _Norm = nn.modules.batchnorm._BatchNorm
 IMAGES = 10_000  # that statistics are gathered from
 
@@ -45,14 +47,13 @@ def scale_free(
         return ()
     parameters = dict(model.named_parameters())
     buffers = {n: b.clone() for n, b in model.named_buffers()}
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
 
     def outputs() -> Tensor:
         torch.manual_seed(0)  # a dropout must not look like an effect of the weight
         return model(inputs).float()
 
-    with torch.random.fork_rng():
+    with modes_kept(model), torch.random.fork_rng():
+        model.train()
         found, before = [], outputs()
         for name in names:
             parameters[name].mul_(2)  # exact in floating point, and so is its inverse
@@ -62,8 +63,6 @@ def scale_free(
                 found.append(name)
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
-    for module, mode in modes:
-        module.training = mode
     return tuple(found)
 
 
@@ -78,20 +77,20 @@ def reestimate(
     found = norms(model)
     if not found:
         return
-    training, momenta = model.training, {n: m.momentum for n, m in found.items()}
+    momenta = {n: m.momentum for n, m in found.items()}
     for norm in found.values():
         norm.reset_running_stats()
         norm.momentum = None  # the framework's word for a cumulative mean
-    model.train()
     seen = 0
-    for x, _ in batches:
-        model(x)
-        seen += len(x)
-        if seen >= images:
-            break
+    with modes_kept(model):
+        model.train()
+        for x, _ in batches:
+            model(x)
+            seen += len(x)
+            if seen >= images:
+                break
     for name, norm in found.items():
         norm.momentum = momenta[name]
-    model.train(training)
 
 
 @torch.no_grad()

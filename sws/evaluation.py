@@ -13,14 +13,14 @@ from sws.network import InputSpec, QuantizedNetwork
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Training and evaluation modes afterwards as before, each module's own."""
+    modes = [(module, module.training) for module in model.modules()]
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
-        model.train(training)
+        for module, mode in modes:
+            module.training = mode
 
 
 def error_pct(
@@ -38,7 +38,8 @@ def error_pct(
     labels : (N,) int64.
     prepare : applied to each batch, such as :class:`sws.augmentation.Preparation`.
     """
-    with _evaluating(model):
+    with modes_kept(model), torch.inference_mode():
+        model.eval()
         wrong = sum(
             int((model(x if prepare is None else prepare(x)).argmax(dim=1) != y).sum())
             for x, y in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sws.parameters import memory_order
+from sws.parameters import gradients, memory_order
 from sws.training import FitSettings, Method
 
 
@@ -92,15 +92,15 @@ class SharedWeights(Method):
 
     def after_backward(self) -> None:
         gradient = torch.zeros_like(self.codebook)
-        for weight, position, index, latent, use, scale in zip(
-            self.weights, self.positions, self.index, self.latent, self.use, self.scales,
+        given = gradients(self.weights)
+        for weight, found, position, index, latent, use, scale in zip(
+            self.weights, given, self.positions, self.index, self.latent, self.use, self.scales,
             strict=True,
         ):  # fmt: skip
             if not weight.requires_grad:
                 use.add_(1)  # what has a use cannot be told without a gradient
                 continue
-            given = weight.grad if weight.grad is not None else torch.zeros_like(weight)
-            local = memory_order(weight, given)[position] * scale
+            local = memory_order(weight, found)[position] * scale
             gradient.index_add_(0, index, local)
             use.add_(local.abs())
             if latent.requires_grad:

@@ -54,7 +54,7 @@ def status(
     _check_target(target)
     plan = Plan(load_configuration(*(config or [CONFIG])))
     folder = results or plan.configuration.results
-    checkpoints = plan.checkpoint_root if results is None else checkpoints_in(results, None)
+    checkpoints = None if results is None else checkpoints_in(results, None)
     jobs = module.jobs(plan, target, folder, logs, checkpoints)
     print(module.report(map(module.state, jobs), plan.target(target).missing), end="")
 

@@ -94,11 +94,7 @@ class AdaptiveBits:
 
 def block_count(count: int) -> int:
     """Blocks that a sequence is cut into: rounds of work, about 16 + 8·ln(count / 16)."""
-    start = blocks = 0
-    while start < count:
-        start += max(1, start // BLOCK_SHARE)
-        blocks += 1
-    return blocks
+    return sum(1 for _ in _blocks(count))
 
 
 def _blocks(count: int) -> Iterator[slice]:
