@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class SharedWeights(Method):
                 use.add_(1)  # what has a use cannot be told without a gradient
                 continue
             local = memory_order(weight, found)[position] * scale
-            gradient.index_add_(0, index, local)
+            add_by_entry(gradient, index, local)
             use.add_(local.abs())
             if latent.requires_grad:
                 latent.grad = local
@@ -144,12 +145,13 @@ class SharedWeights(Method):
     def _show(self) -> None:
         """Write c[k] into the network's weights."""
         book = self.codebook.detach()
-        for weight, position, index, scale in zip(
-            self.weights, self.positions, self.index, self.scales, strict=True
-        ):
-            flat = memory_order(weight, weight.detach())
-            flat.zero_()
-            flat[position] = book[index] * scale
+        with any_order():
+            for weight, position, index, scale in zip(
+                self.weights, self.positions, self.index, self.scales, strict=True
+            ):
+                flat = memory_order(weight, weight.detach())
+                flat.zero_()
+                flat[position] = book[index] * scale
 
     @property
     def counts(self) -> Tensor:
@@ -191,3 +193,37 @@ class SharedWeights(Method):
                 latent.copy_(saved)
         self.index = [index.to(self.codebook.device) for index in state["index"]]
         self._show()
+
+
+def add_by_entry(sums: Tensor, index: Tensor, values: Tensor) -> None:
+    """Add to each of (K,) sums the values (N,) whose index it is, in place.
+
+    Deterministic everywhere. A GPU's deterministic ``index_add_`` sorts and then adds the values of
+    an entry one after another, and a few entries share hundreds of thousands of them: there, a
+    product with the K × N matrix of who belongs to whom takes a fraction of the time.
+    """
+    if values.is_cuda:
+        sums += membership(index, len(sums)).to(values.dtype) @ values
+    else:
+        sums.index_add_(0, index, values)
+
+
+def membership(index: Tensor, entries: int) -> Tensor:
+    """(K, N) bool: whether value n has entry k."""
+    return index == torch.arange(entries, device=index.device)[:, None]
+
+
+
+@contextmanager
+def any_order() -> Iterator[None]:
+    """Let writes go in any order, where no two of them meet.
+
+    A GPU's deterministic ``index_put_`` sorts positions, since it cannot know that they differ.
+    """
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)

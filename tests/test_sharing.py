@@ -11,7 +11,7 @@ from sws.evaluation import build_module, error_pct
 from sws.network import Architecture, QuantizedTensor, RawTensor
 from sws.packing import build_network
 from sws.parameters import compressible
-from sws.sharing import SharedWeights
+from sws.sharing import SharedWeights, add_by_entry, any_order, membership
 from sws.training import FitSettings, TensorBatches, fit
 
 BOOK = np.array([0, -0.3, 0.2, 0.4])
@@ -333,3 +333,32 @@ def test_quantizing_a_quantized_network_returns_it():
     again = build_network(module, positions, book)
     assert again == built
     assert any(isinstance(t, RawTensor) for t in again.tensors)
+
+
+def test_sums_by_entry_are_one_matrix_product():
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(5, (1000,), generator=generator)
+    values = torch.randn(1000, generator=generator, dtype=torch.float64)
+    sums = torch.ones(6, dtype=torch.float64)
+    add_by_entry(sums, index, values)
+    product = membership(index, 6).double() @ values  # what a GPU does
+    torch.testing.assert_close(sums, 1 + product)
+    torch.testing.assert_close(product[3], values[index == 3].sum())
+    assert product[5] == 0
+
+
+@pytest.mark.parametrize("mode", [(True, True), (True, False), (False, False)])
+def test_the_deterministic_mode_comes_back_as_it_was(mode):
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    try:
+        torch.use_deterministic_algorithms(mode[0], warn_only=mode[1])
+        with pytest.raises(KeyError), any_order():
+            assert not torch.are_deterministic_algorithms_enabled()
+            raise KeyError
+        assert torch.are_deterministic_algorithms_enabled() == mode[0]
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == mode[1]
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
