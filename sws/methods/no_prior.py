@@ -167,7 +167,7 @@ def prune_and_share(
     process = Process(model, batches, unit=settings.unit, **surroundings)
     trace = Trace.of_start(process.weights().values())
     steps = retraining.epochs * -(-images // retraining.batch_size)
-    pruning = GloballyPruned(retraining, nonzeros, steps, process.scales)
+    pruning = GloballyPruned(retraining, nonzeros, steps)
     process.retrain(pruning, retraining)
     flat = flat_weights(process.weights())
     codebook, index = cluster_nonzeros(flat, quantization.clusters)
