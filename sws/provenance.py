@@ -78,7 +78,8 @@ class LockedError(RuntimeError):
 def code_hash(*modules: str) -> str:
     """SHA-256 over modules and everything of this package that they import, directly or not.
 
-    Docstrings, comments, formatting and :data:`NEUTRAL` modules are left out. Nothing is imported.
+    Docstrings, comments, formatting and :data:`NEUTRAL` modules are left out, and the version of
+    Python makes no difference. Nothing is imported.
 
     Parameters
     ----------
@@ -190,7 +191,23 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 @functools.cache
 def _text(name: str) -> str:
-    return ast.unparse(ast.Module(list(_statements(name)), []))
+    return _plain(list(_statements(name)))
+
+
+def _plain(node: Any) -> str:
+    """A syntax tree as text that does not depend on the version of Python.
+
+    ``ast.unparse`` quotes otherwise from 3.12 on; nodes gain fields, which are empty in old code;
+    some versions see empty strings between the parts of an f-string.
+    """
+    if isinstance(node, list):
+        return f"[{', '.join(map(_plain, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.JoinedStr):
+        node = ast.JoinedStr([v for v in node.values if getattr(v, "value", None) != ""])
+    fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+    return f"{type(node).__name__}({', '.join(f'{n}={_plain(v)}' for n, v in fields)})"
 
 
 @functools.cache

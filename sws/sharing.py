@@ -213,7 +213,6 @@ def membership(index: Tensor, entries: int) -> Tensor:
     return index == torch.arange(entries, device=index.device)[:, None]
 
 
-
 @contextmanager
 def any_order() -> Iterator[None]:
     """Let writes go in any order, where no two of them meet.

@@ -313,21 +313,6 @@ def test_sparsity_rises_cubically_by_one_threshold(start):
     assert threshold_of(compressible(trained(start)), count) < 0
 
 
-def test_magnitudes_are_compared_in_units(start):
-    model = trained(start)
-    scales = {name: float(w.detach().abs().max()) for name, w in compressible(model).items()}
-    settings = GradualPruning(epochs=1, interval=1, until=0.5)
-    pruning = GloballyPruned(settings, 100, steps=2, scales=scales)
-    pruning.attach(model)
-    pruning.after_step()
-    own = compressible(trained(start))
-    sizes = torch.cat([(w.detach().abs() / scales[n]).reshape(-1) for n, w in own.items()])
-    kept = torch.cat([m.reshape(-1) for m in pruning.masks.values()])
-    assert int(kept.sum()) == pytest.approx(100, abs=1)
-    assert sizes[kept].min() > sizes[~kept].max()
-    assert all(m.any() for m in pruning.masks.values())  # each tensor's largest has size 1
-
-
 @pytest.mark.parametrize(("wanted", "first"), [(500, 90), (500, 40), (1500, 5), (400, 900)])
 def test_the_search_finds_the_size(wanted, first):
     calls = []

@@ -1,5 +1,6 @@
 """The code hash follows what a stage runs; a folder has one writer."""
 
+import ast
 import json
 import os
 import shutil
@@ -98,6 +99,22 @@ def test_unknown_modules_and_functions_are_errors():
         provenance.code_hash("sws.nothing")
     with pytest.raises(ValueError, match="no 'nothing'"):
         provenance.code_hash("sws.provenance:nothing")
+
+
+def test_the_hashed_text_is_the_same_in_all_versions_of_python():
+    # as 3.11, 3.12 and 3.13 give it; ast.unparse and ast.dump differ among them
+    code = """def f(*, y=None): return f"{y!r:>{y}} 'a'" f"{y['k']}" if y else {**y, "n": -0.5}"""
+    assert provenance._plain(ast.parse(code).body) == (
+        "[FunctionDef(name='f', args=arguments(kwonlyargs=[arg(arg='y')], "
+        "kw_defaults=[Constant()]), body=[Return(value=IfExp(test=Name(id='y', ctx=Load()), "
+        "body=JoinedStr(values=[FormattedValue(value=Name(id='y', ctx=Load()), conversion=114, "
+        "format_spec=JoinedStr(values=[Constant(value='>'), FormattedValue(value=Name(id='y', "
+        "ctx=Load()), conversion=-1)])), "
+        """Constant(value=" 'a'"), FormattedValue("""
+        "value=Subscript(value=Name(id='y', ctx=Load()), slice=Constant(value='k'), ctx=Load()), "
+        "conversion=-1)]), orelse=Dict(keys=[None, Constant(value='n')], values=[Name(id='y', "
+        "ctx=Load()), UnaryOp(op=USub(), operand=Constant(value=0.5))])))])]"
+    )
 
 
 def test_stages_reach_what_decides_their_results():

@@ -1,16 +1,16 @@
 """The control without a prior: gradual magnitude pruning instead, and everything else the same.
 
 Sparsity rises as 1 − (1 − t)³ towards its final value while the network trains (Zhu & Gupta 2018),
-by one threshold for the whole network, in the units that the prior would measure weights in.
-k-means takes the place of the mixture's means. The final sparsity is searched for until the file is
-as large as that of soft weight-sharing, so that the two differ in error alone. Every try is a
-training of its own from the same start.
+by one threshold for the whole network, on the weights as they are: in units of each tensor, small
+dense layers lose all they have. k-means takes the place of the mixture's means. The final sparsity
+is searched for until the file is as large as that of soft weight-sharing, so that the two differ in
+error alone. Every try is a training of its own from the same start.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -32,21 +32,13 @@ class GloballyPruned(MaskedWeights):
     ----------
     nonzeros : weights left in the end.
     steps : of the whole training.
-    scales : by name, the units that magnitudes of a tensor's weights are compared in.
     """
 
-    def __init__(
-        self,
-        settings: GradualPruning,
-        nonzeros: int,
-        steps: int,
-        scales: Mapping[str, float] | None = None,
-    ):
+    def __init__(self, settings: GradualPruning, nonzeros: int, steps: int):
         super().__init__(settings.weight_decay)
         self.settings = settings
         self.nonzeros = nonzeros
         self.steps = steps
-        self.scales = scales or {}
 
     def after_step(self) -> None:
         self.step += 1
@@ -59,10 +51,9 @@ class GloballyPruned(MaskedWeights):
     def _prune(self, progress: float) -> None:
         count = sum(weight.numel() for weight in self.weights.values())
         sparsity = (1 - self.nonzeros / count) * (1 - (1 - progress) ** 3)
-        measured = {n: w.detach() / self.scales.get(n, 1.0) for n, w in self.weights.items()}
-        threshold = threshold_of(measured, count - round(sparsity * count))
-        for name, weight in measured.items():
-            self.masks[name] &= weight.abs() > threshold
+        threshold = threshold_of(self.weights, count - round(sparsity * count))
+        for name, weight in self.weights.items():
+            self.masks[name] &= weight.detach().abs() > threshold
 
 
 def compress(
