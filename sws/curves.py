@@ -2,7 +2,7 @@
 
 A method's operating points, averaged over seeds, are joined in the order of their sizes; between
 two of them the error is interpolated linearly in the logarithm of the bytes. Nothing is
-extrapolated.
+extrapolated, and nothing interpolated between variants of a method.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ COLUMNS = (
     *("model", "dataset", "method", "kind", "level", "whose", "status"),
     *("file_bytes", "cr_file", "points", "seeds"),
 )
+VARIANTS = frozenset({"soft-weight-sharing-subsampled"})
+"""Methods whose points are variants, and not settings of one knob: they make no curve."""
 KINDS = {"error_end_pct": "error", "delta_pct": "rise"}
 Row = dict[str, Any]
 
@@ -79,7 +81,7 @@ def pareto(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
 
 def smallest_file(
     points: Sequence[OperatingPoint], measure: str, level: float
-) -> tuple[float | None, float | None, Literal["interpolated", "at most", "not reached"]]:
+) -> tuple[float | None, float | None, Literal["interpolated", "measured", "at most", "not reached"]]:
     """The fewest bytes at which a method's curve is at or below a level.
 
     Returns
@@ -87,7 +89,7 @@ def smallest_file(
     bytes, ratio : None if no point reaches the level. Both are means over seeds at the points, and
         interpolated alike between them: a mean of ratios is no ratio of means.
     status : ``at most`` where even the smallest file reaches it, so that the curve does not say how
-        much smaller one could be.
+        much smaller one could be; ``measured`` where the points are no curve and this is one.
     """
     ordered = sorted(points, key=lambda p: p.file_bytes)
     values = [getattr(p, measure) for p in ordered]
@@ -96,6 +98,8 @@ def smallest_file(
             continue
         if i == 0:
             return point.file_bytes, point.cr_file, "at most"
+        if point.method in VARIANTS:
+            return point.file_bytes, point.cr_file, "measured"
         before = ordered[i - 1]
         share = (level - values[i - 1]) / (value - values[i - 1])
         size, ratio = (
@@ -170,8 +174,8 @@ def to_markdown(table: Sequence[Row]) -> str:
         lines.append("")
     lines += [
         "CR file, errors on the test set, means over seeds. Between the points of a method the "
-        "error is interpolated in the logarithm of the bytes. ≥: its smallest file reaches the "
-        "level already. –: none of its files does.",
+        "error is interpolated in the logarithm of the bytes, but not between the variants of "
+        "Appendix C. ≥: its smallest file reaches the level already. –: none of its files does.",
         "",
     ]
     return "\n".join(lines)

@@ -66,6 +66,15 @@ def test_between_points_the_logarithm_of_the_bytes_is_interpolated():
     assert round(curves.smallest_file(curve, "delta_pct", 0.5)[0]) == 2000
 
 
+def test_nothing_is_interpolated_between_variants_of_a_method():
+    curve = [
+        point(1000, 2.0, method="soft-weight-sharing-subsampled"),
+        point(4000, 1.0, method="soft-weight-sharing-subsampled"),
+    ]
+    assert curves.smallest_file(curve, "error_end_pct", 1.5) == (4000, 25, "measured")
+    assert curves.smallest_file(curve, "error_end_pct", 2.5)[2] == "at most"
+
+
 def test_the_frontier_holds_what_nothing_beats():
     found = curves.pareto(
         [point(3, 1.0, "c"), point(1, 3.0, "a"), point(2, 3.5, "worse"), point(2, 2.0, "b")]
