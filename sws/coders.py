@@ -1,8 +1,9 @@
 """Several coders on the same quantised networks: what is due to the coder, not to the method.
 
 All are given the weights alone, as codebooks and indexes; biases, which no coder here treats
-specially, and headers are left out on all sides. The general-purpose ones see the indexes as one
-map of bytes, tensor after tensor, as somebody would who has never heard of sparsity.
+specially, and headers are left out (but for the headers inside an NNC bitstream). The
+general-purpose ones see the indexes as one map of bytes, tensor after tensor, as somebody would who
+has never heard of sparsity.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from sws import accounting, codec
+from sws import accounting, codec, nnc
 from sws.codec.layers import index_dtype
 from sws.network import QuantizedNetwork
 from sws.runs import Case, ResultsError, pair_title, read_runs
@@ -30,6 +31,8 @@ CODERS: Mapping[str, str] = {
     "han": "the same with indexes of fixed width, tables not counted",
     "xz": "xz -9e on the map of indexes, and the codebooks as they are",
     "zstd": f"zstd -{LEVEL} --ultra, likewise",
+    "nnc": "ISO/IEC 15938-17 (nncodec) on the indexes, in the order of the values they stand for, "
+    "with its own headers; and the codebooks as they are",
 }
 """Coder → what it is."""
 Row = dict[str, Any]
@@ -52,7 +55,7 @@ def weight_bytes(data: bytes) -> dict[str, int]:
     """
     described = codec.describe(data)
     network, parts = described.network, described.bytes
-    codebooks = sum(codebook.nbytes for codebook in network.codebooks)
+    codebooks = _codebooks(network)
     layers = [accounting.csr_bits(network, tensor) for tensor in network.quantized]
     dense = index_map(network)
     packed: dict[str, Callable[[bytes], bytes]] = {
@@ -67,35 +70,61 @@ def weight_bytes(data: bytes) -> dict[str, int]:
     }
 
 
-def rows(results: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Row]:
+def _codebooks(network: QuantizedNetwork) -> int:
+    """Bytes of the codebooks as they are."""
+    return sum(codebook.nbytes for codebook in network.codebooks)
+
+
+def rows(
+    results: Path, cases: Sequence[Case], seeds: Sequence[int], nncodec: Path | None = None
+) -> list[Row]:
     """Every coder on every case that has run: means over the seeds.
+
+    Parameters
+    ----------
+    nncodec : Python of an environment that has ``nncodec``; without it that coder is left out.
 
     Raises
     ------
     ResultsError
         If a file of a finished run is missing or damaged.
+    sws.nnc.CoderError
+        If that Python cannot run ``nncodec``.
     """
+    sizes = {case: _sizes(results, case, seeds) for case in cases}
+    if nncodec is not None:
+        every = [one for listed in sizes.values() for one in listed]  # one call: it starts slowly
+        streams = nnc.bitstream_bytes([network for network, _ in every], nncodec)
+        for (network, size), stream in zip(every, streams, strict=True):
+            size["nnc"] = _codebooks(network) + stream
     found = []
-    for case in cases:
-        sizes, weights = [], 0
-        for run in read_runs(results, case, seeds):
-            path = run.folder / "model.sws"
-            try:
-                sizes.append(weight_bytes(path.read_bytes()))
-            except (OSError, codec.CorruptFileError) as error:
-                raise ResultsError(
-                    f"{path}: cannot be read ({error}); delete the folder and run it again"
-                ) from None
-            weights = int(run.metrics["weights"])
-        for coder in CODERS if sizes else ():
-            listed = [float(s[coder]) for s in sizes]
+    for case, listed in sizes.items():
+        for coder in listed[0][1] if listed else ():
+            spent = [float(size[coder]) for _, size in listed]
             row = dict.fromkeys(COLUMNS)
             row |= {"model": case.model, "dataset": case.dataset, "method": case.method}
-            row |= {"point": case.point, "coder": coder, "seeds": len(listed)}
-            row["bytes"] = fmean(listed)
-            row["bytes_sd"] = stdev(listed) if len(listed) > 1 else None
-            row["ratio"] = fmean(4 * weights / size for size in listed)
+            row |= {"point": case.point, "coder": coder, "seeds": len(spent)}
+            row["bytes"] = fmean(spent)
+            row["bytes_sd"] = stdev(spent) if len(spent) > 1 else None
+            row["ratio"] = fmean(4 * network.weights / size[coder] for network, size in listed)
             found.append(row)
+    return found
+
+
+def _sizes(
+    results: Path, case: Case, seeds: Sequence[int]
+) -> list[tuple[QuantizedNetwork, dict[str, int]]]:
+    """Each run's network, and its bytes under every coder that runs here."""
+    found = []
+    for run in read_runs(results, case, seeds):
+        path = run.folder / "model.sws"
+        try:
+            data = path.read_bytes()
+            found.append((codec.decode(data), weight_bytes(data)))
+        except (OSError, codec.CorruptFileError) as error:
+            raise ResultsError(
+                f"{path}: cannot be read ({error}); delete the folder and run it again"
+            ) from None
     return found
 
 
@@ -104,23 +133,31 @@ def to_markdown(table: Sequence[Row]) -> str:
     lines = ["# Coders on the same networks", ""]
     for pair in dict.fromkeys((row["model"], row["dataset"]) for row in table):
         here = [row for row in table if (row["model"], row["dataset"]) == pair]
-        heads = [f"{coder}, bytes" for coder in CODERS]
+        coders = list(dict.fromkeys(row["coder"] for row in here))
+        heads = [f"{coder}, bytes" for coder in coders]
         lines += [f"## {pair_title(pair)}", "", "| method | seeds | " + " | ".join(heads) + " |"]
-        lines += ["|---|" + "---:|" * (1 + len(CODERS))]
+        lines += ["|---|" + "---:|" * (1 + len(coders))]
         for key in dict.fromkeys((row["method"], row["point"]) for row in here):
             own = {r["coder"]: r for r in here if (r["method"], r["point"]) == key}
             name = key[0] + ("" if key[1] == "main" else f", {key[1]}")
             cells = [number(r["bytes"], r["bytes_sd"], 0) for r in own.values()]
             lines.append(f"| {name} | {own['sws']['seeds']} | " + " | ".join(cells) + " |")
         lines.append("")
-    lines += [f"- {coder}: {what}" for coder, what in CODERS.items()]
-    lines += ["", "Weights only: biases and headers are left out on all sides.", ""]
+    used = {row["coder"] for row in table}
+    lines += [f"- {coder}: {what}" for coder, what in CODERS.items() if coder in used]
+    lines += ["", "Weights only: biases are left out on all sides, headers but in NNC.", ""]
     return "\n".join(lines)
 
 
-def build(results: Path, output: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
+def build(
+    results: Path,
+    output: Path,
+    cases: Sequence[Case],
+    seeds: Sequence[int],
+    nncodec: Path | None = None,
+) -> list[Path]:
     """Write ``coders.csv``, ``coders.md`` and ``coders.html``."""
-    table = rows(results, cases, seeds)
+    table = rows(results, cases, seeds, nncodec)
     if not table:
         raise ResultsError(f"{results}: no run of these pairs and seeds to code")
     texts = {"coders.csv": to_csv(table, COLUMNS), "coders.md": to_markdown(table)}

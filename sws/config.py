@@ -117,6 +117,9 @@ class Configuration(Settings):
     results: Path = Path("results")
     data_root: Path | None = None
     checkpoint_root: Path | None = None
+    nncodec: Path | None = Field(
+        None, description="Python of an environment that has nncodec, for the table of coders"
+    )
 
     @field_validator("pairs", "seeds")
     @classmethod

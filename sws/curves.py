@@ -81,7 +81,9 @@ def pareto(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
 
 def smallest_file(
     points: Sequence[OperatingPoint], measure: str, level: float
-) -> tuple[float | None, float | None, Literal["interpolated", "measured", "at most", "not reached"]]:
+) -> tuple[
+    float | None, float | None, Literal["interpolated", "measured", "at most", "not reached"]
+]:
     """The fewest bytes at which a method's curve is at or below a level.
 
     Returns

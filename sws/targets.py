@@ -242,10 +242,12 @@ class Plan:
         return int(self.threads(model) > 1)
 
     def environment(self) -> dict[str, str]:
-        """Variables by which jobs find raw data and checkpoints, as absolute paths."""
+        """Variables by which jobs find raw data, checkpoints and nncodec, as absolute paths."""
         found = {"SWS_CHECKPOINT_ROOT": str(self.checkpoint_root.absolute())}
         if self.data_root:
             found["SWS_DATA_ROOT"] = str(Path(self.data_root).expanduser().absolute())
+        if self.configuration.nncodec:
+            found["SWS_NNCODEC"] = str(self.configuration.nncodec.expanduser().absolute())
         return found
 
     def left_out(self) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import lzma
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 import zstandard
 from fabricated_runs import fabricate
 
-from sws import codec, coders, costs, curves, inference, models, published, tables
+from sws import codec, coders, costs, curves, inference, models, nnc, published, tables
 from sws.cli import run
 from sws.curves import OperatingPoint
 from sws.evaluation import build_module
@@ -135,7 +137,7 @@ def test_coders_are_given_the_same_weights(results):
     data = (run.folder / "model.sws").read_bytes()
     sizes = coders.weight_bytes(data)
     network = codec.decode(data)
-    assert set(sizes) == set(coders.CODERS)
+    assert set(sizes) == set(coders.CODERS) - {"nnc"}
     dense = coders.index_map(network)
     assert len(dense) == network.weights
     assert lzma.decompress(lzma.compress(dense, preset=9)) == dense
@@ -146,6 +148,71 @@ def test_coders_are_given_the_same_weights(results):
     assert sizes["sws"] < len(data)
     rate = 4 * network.weights / sizes["huffman"]
     assert rate == pytest.approx(run.metrics["cr"]["huffman"], rel=1e-3)
+
+
+def test_levels_follow_the_order_of_the_values():
+    book = np.array([0.0, -0.3, 0.2, 0.4, -0.1], np.float32)
+    assert nnc.signed_ranks(book).tolist() == [0, -2, 1, 2, -1]
+    assert nnc.signed_ranks(np.zeros(1, np.float16)).tolist() == [0]
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """An environment whose nncodec packs levels with zlib; ``spoil`` makes it decode wrongly.
+
+    The real one builds from source and pulls in a hundred packages.
+    """
+
+    def make(spoil=False):
+        folder = tmp_path / f"stand-in-{spoil}"
+        (folder / "nncodec").mkdir(parents=True)
+        (folder / "nncodec" / "__init__.py").touch()
+        (folder / "nncodec" / "nn.py").write_text(
+            "import pickle, zlib\n"
+            "def encode(model, args):\n"
+            "    return zlib.compress(pickle.dumps(model))\n"
+            "def decode(stream, args):\n"
+            "    model = pickle.loads(zlib.decompress(stream))\n"
+            f"    return {{name: level + {int(spoil)} for name, level in model.items()}}\n"
+        )
+        python = folder / "python"
+        # -P in place of -I, which would hide the stand-in too
+        python.write_text(
+            f"#!/bin/sh\nshift\nPYTHONPATH='{folder}' exec '{sys.executable}' -P \"$@\"\n"
+        )
+        python.chmod(0o755)
+        return python
+
+    return make
+
+
+def test_the_iso_coder_runs_in_an_environment_of_its_own(results, stand_in):
+    with_it = coders.rows(results, cases(), [1, 2], stand_in())
+    without = coders.rows(results, cases(), [1, 2])
+    assert [row for row in with_it if row["coder"] != "nnc"] == without
+    streams = [row for row in with_it if row["coder"] == "nnc"]
+    assert {row["point"] for row in streams} == {row["point"] for row in without}
+    assert all(row["bytes"] > 0 for row in streams)
+    assert "nnc, bytes" in coders.to_markdown(with_it)
+    assert "nnc" not in coders.to_markdown(without)
+
+
+def test_what_the_iso_coder_decodes_is_compared(results, stand_in):
+    with pytest.raises(nnc.CoderError, match="decodes to something else"):
+        coders.rows(results, cases(), [1], stand_in(spoil=True))
+
+
+def test_an_environment_without_the_iso_coder_is_named(results, tmp_path):
+    with pytest.raises(nnc.CoderError, match="No module named 'nncodec'"):
+        coders.rows(results, cases(), [1], Path(sys.executable))
+    with pytest.raises(nnc.CoderError, match="cannot run nncodec"):
+        coders.rows(results, cases(), [1], tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(not os.environ.get("SWS_NNCODEC"), reason="no environment with nncodec")
+def test_the_real_iso_coder_is_exact(results):
+    rows = coders.rows(results, cases(), [1], Path(os.environ["SWS_NNCODEC"]))
+    assert sum(row["coder"] == "nnc" for row in rows) > 0
 
 
 def test_a_damaged_file_is_named(results, tmp_path):

@@ -60,10 +60,18 @@ def coders(
     pairs: Pairs = None,
     seeds: Seeds = None,
     config: ConfigFiles = None,
+    nncodec: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SWS_NNCODEC",
+            help="Python of an environment that has nncodec (docs/costs.md), to run it as well.",
+        ),
+    ] = None,
 ) -> None:
     """Write the table of several coders on the same networks.
 
-    Our file, the scheme of Han et al., xz and zstd, on the main point of every method.
+    Our file, the scheme of Han et al., xz, zstd and, if there is one, the ISO coder, on the main
+    point of every method.
 
     \b
     Example:
@@ -71,17 +79,17 @@ def coders(
     """
     from sws import coders as module
 
-    _write(module, target, results, output, pairs, seeds, config, main_only=True)
+    _write(module, target, results, output, pairs, seeds, config, main_only=True, nncodec=nncodec)
 
 
-def _write(module, target, results, output, pairs, seeds, config, main_only) -> None:
+def _write(module, target, results, output, pairs, seeds, config, main_only, **more) -> None:
     from sws.runs import cases
 
     chosen = chosen_target(target, config, pairs, seeds)
     points = points_of(chosen)
     wanted = [case for case in cases(points, points) if not main_only or case.point == "main"]
     folder = output or results / "tables" / target
-    for path in module.build(results, folder, wanted, chosen.seeds):
+    for path in module.build(results, folder, wanted, chosen.seeds, **more):
         print(path)
 
 

@@ -1,10 +1,10 @@
 """The control without a prior: gradual magnitude pruning instead, and everything else the same.
 
 Sparsity rises as 1 − (1 − t)³ towards its final value while the network trains (Zhu & Gupta 2018),
-by one threshold for the whole network, on the weights as they are: in units of each tensor, small
-dense layers lose all they have. k-means takes the place of the mixture's means. The final sparsity
-is searched for until the file is as large as that of soft weight-sharing, so that the two differ in
-error alone. Every try is a training of its own from the same start.
+by one threshold for the whole network, on the weights as they are whatever the unit. k-means takes
+the place of the mixture's means. The final sparsity is searched for until the file is as large as
+that of soft weight-sharing, so that the two differ in error alone. Every try is a training of its
+own from the same start.
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ for target in targets.COMPARING:
             target=target,
             pairs=",".join(PLAN.target(target).runnable),
             seeds=",".join(map(str, PLAN.target(target).seeds)),
+            # the command takes it from the environment
+            nncodec=os.environ.get("SWS_NNCODEC", ""),
             code=provenance.code_hash("sws.coders")[:16],
         shell:
             "sws --log {log} coders {params.target} --results {params.results}"
