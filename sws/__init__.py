@@ -1,21 +1,24 @@
 """Soft weight-sharing for neural network compression: a reproducibility benchmark, and a tool.
 
-``sws.compress``, ``sws.save`` and ``sws.load`` are in :mod:`sws.api`; they are imported when first
-used, so that reading a file or printing a table does not load a deep-learning framework.
+``sws.compress``, ``sws.save`` and ``sws.load`` are in :mod:`sws.api`, ``sws.results`` in
+:mod:`sws.frame`; they are imported when first used, so that reading a file or printing a table does
+not load a deep-learning framework.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
-_API = ("compress", "load", "save", "settings")
+_HOMES = {
+    **dict.fromkeys(("compress", "load", "save", "settings"), "sws.api"),
+    "results": "sws.frame",
+}
 
-__all__ = list(_API)
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _API:
-        from sws import api
-
-        return getattr(api, name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'sws' has no attribute {name!r}")

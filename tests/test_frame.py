@@ -1,0 +1,60 @@
+"""All runs as one data frame."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+from fabricated_runs import fabricate
+
+import sws
+from sws.runs import ResultsError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return sws.results(ROOT / "results" / "reference")
+
+
+def test_the_means_of_the_reference_are_those_of_its_table(runs):
+    rows = runs.groupby(["model", "dataset", "method", "point"])
+    path = ROOT / "results" / "reference" / "tables" / "baselines" / "table1.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        table = [row for row in csv.DictReader(file) if row["source"] == "measured"]
+    compared = 0
+    for row in table:
+        key = tuple(row[name] for name in ("model", "dataset", "method", "point"))
+        if row["status"] == "ok" and key in rows.groups:
+            own = rows.get_group(key)
+            assert len(own) == int(row["seeds"])
+            assert own["error_end_pct"].mean() == pytest.approx(float(row["error_end_pct"]))
+            assert own["cr.file"].mean() == pytest.approx(float(row["cr_file"]))
+            compared += 1
+    assert compared > 20
+
+
+def test_every_file_is_as_large_as_its_row_says(runs):
+    for row in runs.itertuples():
+        assert Path(row.folder, "model.sws").stat().st_size == runs.at[row.Index, "bytes.file"]
+
+
+def test_fields_that_a_method_lacks_are_missing(tmp_path):
+    fabricate(tmp_path, "lenet-300-100", "mnist", seed=1, scale=10, epochs=2)
+    fabricate(tmp_path, "lenet-300-100", "mnist", seed=2, scale=10, epochs=2)
+    found = sws.results(str(tmp_path))
+    assert found["seed"].tolist() == [1, 2]
+    assert found["cr.file"].gt(1).all()
+
+
+def test_a_folder_without_runs_says_so(tmp_path):
+    with pytest.raises(ResultsError, match="no finished run"):
+        sws.results(tmp_path)
+
+
+def test_the_example_of_the_readme_runs(monkeypatch):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = (c for c in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "results(" in c)
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "README.md", "exec"), {})
