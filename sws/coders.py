@@ -46,14 +46,13 @@ def index_map(network: QuantizedNetwork) -> bytes:
     )
 
 
-def weight_bytes(data: bytes) -> dict[str, int]:
-    """Bytes of a network's weights under every coder.
+def weight_bytes(described: codec.FileDescription) -> dict[str, int]:
+    """Bytes of a network's weights under every coder that runs here.
 
     Parameters
     ----------
-    data : its ``.sws`` file.
+    described : its ``.sws`` file, as :func:`sws.codec.describe` reads it.
     """
-    described = codec.describe(data)
     network, parts = described.network, described.bytes
     codebooks = _codebooks(network)
     layers = [accounting.csr_bits(network, tensor) for tensor in network.quantized]
@@ -92,13 +91,15 @@ def rows(
         If that Python cannot run ``nncodec``.
     """
     sizes = {case: _sizes(results, case, seeds) for case in cases}
-    if nncodec is not None:
-        every = [one for listed in sizes.values() for one in listed]  # one call: it starts slowly
-        streams = nnc.bitstream_bytes([network for network, _ in every], nncodec)
-        for (network, size), stream in zip(every, streams, strict=True):
-            size["nnc"] = _codebooks(network) + stream
+    every = {name: one for listed in sizes.values() for name, one in listed.items()}
+    if nncodec is not None and every:
+        networks = {name: network for name, (network, _) in every.items()}
+        streams = nnc.bitstream_bytes(networks, nncodec)  # one call: it starts slowly
+        for name, (network, size) in every.items():
+            size["nnc"] = _codebooks(network) + streams[name]
     found = []
-    for case, listed in sizes.items():
+    for case, files in sizes.items():
+        listed = list(files.values())
         for coder in listed[0][1] if listed else ():
             spent = [float(size[coder]) for _, size in listed]
             row = dict.fromkeys(COLUMNS)
@@ -113,14 +114,14 @@ def rows(
 
 def _sizes(
     results: Path, case: Case, seeds: Sequence[int]
-) -> list[tuple[QuantizedNetwork, dict[str, int]]]:
-    """Each run's network, and its bytes under every coder that runs here."""
-    found = []
+) -> dict[str, tuple[QuantizedNetwork, dict[str, int]]]:
+    """By path: a file's network, and its weights' bytes under every coder that runs here."""
+    found = {}
     for run in read_runs(results, case, seeds):
         path = run.folder / "model.sws"
         try:
-            data = path.read_bytes()
-            found.append((codec.decode(data), weight_bytes(data)))
+            described = codec.describe(path.read_bytes())
+            found[str(path)] = described.network, weight_bytes(described)
         except (OSError, codec.CorruptFileError) as error:
             raise ResultsError(
                 f"{path}: cannot be read ({error}); delete the folder and run it again"

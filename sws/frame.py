@@ -22,8 +22,9 @@ def results(folder: Path | str = "results") -> pd.DataFrame:
     -------
     A row a run, sorted by model, data set, method, point and seed. Columns are the fields of
     ``metrics.json``, nested ones joined by dots (``cr.file``, ``bytes.file``, ``seconds.retrain``,
-    ``provenance.code.commit``), and ``folder``; percentages are in per cent, sizes in bytes, rates
-    ratios to 4 bytes a parameter. A field that a method does not have is NaN.
+    ``provenance.code.commit``), and ``folder``. Errors and shares are in per cent, sizes in bytes,
+    the four rates under ``cr`` those of :class:`sws.accounting.CompressionRates`. A field that a
+    run does not have is NaN.
 
     Raises
     ------

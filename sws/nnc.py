@@ -1,8 +1,8 @@
 """The ISO/IEC 15938-17 neural-network coder (NNC) on our networks, by way of ``nncodec``.
 
 ``nncodec`` wants its own versions of what we use too, and builds from source. It therefore lives in
-an environment of its own, whose Python runs this file as a script. What follows the guard at the
-end runs there, and nothing here may import the rest of this package.
+an environment of its own, whose Python runs this file as a script: nothing here may import the rest
+of this package at run time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,18 +20,22 @@ import numpy as np
 if TYPE_CHECKING:
     from sws.network import QuantizedNetwork
 
-MINUTES = 60
+SIZES = "sizes.json"
+"""What the script has done so far: no file, and it could not begin."""
+SECONDS = 600
+"""For each network, after which ``nncodec`` is taken to hang; ours take less than one."""
 
 
 class CoderError(RuntimeError):
     """The other environment could not do it; the message says why."""
 
 
-def bitstream_bytes(networks: Sequence[QuantizedNetwork], python: Path) -> list[int]:
+def bitstream_bytes(networks: Mapping[str, QuantizedNetwork], python: Path) -> dict[str, int]:
     """Bytes of the NNC bitstream of each network's indexes; decoded there, and compared.
 
     Parameters
     ----------
+    networks : by a name that errors tell.
     python : the interpreter of an environment that has ``nncodec``.
 
     Raises
@@ -39,8 +43,10 @@ def bitstream_bytes(networks: Sequence[QuantizedNetwork], python: Path) -> list[
     CoderError
         If it does not run, or what it decodes differs.
     """
+    # not resolved: an environment is known by its link to the interpreter
+    python = Path(python).expanduser().absolute()
     with tempfile.TemporaryDirectory(prefix="sws-nnc-") as folder:
-        for number, network in enumerate(networks):
+        for number, network in enumerate(networks.values()):
             levels = {
                 str(i): signed_ranks(network.codebooks[t.codebook])[t.indexes]
                 for i, t in enumerate(network.quantized)
@@ -50,18 +56,27 @@ def bitstream_bytes(networks: Sequence[QuantizedNetwork], python: Path) -> list[
         command = [str(python), "-I", str(Path(__file__).resolve()), folder]
         try:
             done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=60 * MINUTES
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CoderError(f"{python}: cannot run nncodec ({error})") from None
+                command, cwd=folder, capture_output=True, text=True,
+                timeout=SECONDS * len(networks),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise CoderError(f"nncodec did not end within {error.timeout} s") from None
+        except OSError as error:
+            raise CoderError(f"{python}: cannot be run ({error.strerror})") from None
+        report = Path(folder, SIZES)
+        sizes = json.loads(report.read_text(encoding="utf-8")) if report.exists() else None
+    said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+    if sizes is None:
+        raise CoderError(
+            f"{python}: cannot run nncodec ({said}); see 'Is it the coder?' in docs/costs.md for "
+            "how to install it, or leave it out"
+        )
+    if len(sizes) < len(networks):
+        name = list(networks)[len(sizes)]
         if done.returncode:
-            last = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
-            raise CoderError(
-                f"{python}: cannot run nncodec ({last}); see 'Is it the coder?' in docs/costs.md "
-                "for how to install it, or leave it out"
-            )
-        sizes = json.loads(Path(folder, "sizes.json").read_text(encoding="utf-8"))
-    return [int(size) for size in sizes]
+            raise CoderError(f"{name}: nncodec failed (status {done.returncode}: {said})")
+        raise CoderError(f"{name}: nncodec decodes something else than it was given")
+    return dict(zip(networks, sizes, strict=True))
 
 
 def signed_ranks(codebook: np.ndarray) -> np.ndarray:
@@ -78,16 +93,17 @@ def signed_ranks(codebook: np.ndarray) -> np.ndarray:
 def _main(folder: Path) -> None:
     from nncodec.nn import decode, encode
 
-    sizes = []
+    sizes: list[int] = []
+    (folder / SIZES).write_text("[]", encoding="utf-8")
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as file:
             levels = {name: np.ascontiguousarray(file[name]) for name in file.files}
         stream = encode(dict(levels), args={"verbose": False, "results": str(folder)})
         decoded = decode(stream, args={"verbose": False})
         if not all(np.array_equal(decoded[name], level) for name, level in levels.items()):
-            raise SystemExit(f"{path.name}: decodes to something else")
+            return
         sizes.append(len(stream))
-    (folder / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
+        (folder / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from sws.parameters import gradients, memory_order
 from sws.training import FitSettings, Method
 
+LARGEST_PRODUCT = 2**28
+"""Elements of a matrix of who belongs to whom: a gigabyte of float32."""
+
 
 class SharedWeights(Method):
     """Every weight that is not 0 is a codebook value, in training too.
@@ -198,11 +201,12 @@ class SharedWeights(Method):
 def add_by_entry(sums: Tensor, index: Tensor, values: Tensor) -> None:
     """Add to each of (K,) sums the values (N,) whose index it is, in place.
 
-    Deterministic everywhere. A GPU's deterministic ``index_add_`` sorts and then adds the values of
-    an entry one after another, and a few entries share hundreds of thousands of them: there, a
-    product with the K × N matrix of who belongs to whom takes a fraction of the time.
+    A GPU's deterministic ``index_add_`` sorts, and then adds the values of an entry one after
+    another, of which there may be tens of thousands. There, a product with the K × N matrix of who
+    belongs to whom takes a fraction of the time, while it fits; it is as deterministic, under the
+    settings of :func:`sws.stages.set_up`.
     """
-    if values.is_cuda:
+    if values.is_cuda and len(sums) * len(values) <= LARGEST_PRODUCT:
         sums += membership(index, len(sums)).to(values.dtype) @ values
     else:
         sums.index_add_(0, index, values)

@@ -3,6 +3,7 @@
 import json
 import lzma
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_surgery_is_shown_as_published_and_with_sharing_on_top(results):
 def test_coders_are_given_the_same_weights(results):
     run = read_runs(results, cases()[0], [1])[0]
     data = (run.folder / "model.sws").read_bytes()
-    sizes = coders.weight_bytes(data)
+    sizes = coders.weight_bytes(codec.describe(data))
     network = codec.decode(data)
     assert set(sizes) == set(coders.CODERS) - {"nnc"}
     dense = coders.index_map(network)
@@ -198,15 +199,29 @@ def test_the_iso_coder_runs_in_an_environment_of_its_own(results, stand_in):
 
 
 def test_what_the_iso_coder_decodes_is_compared(results, stand_in):
-    with pytest.raises(nnc.CoderError, match="decodes to something else"):
+    first = cases()[0].folder(results, 1) / "model.sws"
+    with pytest.raises(nnc.CoderError, match=f"{first}: nncodec decodes something else"):
         coders.rows(results, cases(), [1], stand_in(spoil=True))
 
 
 def test_an_environment_without_the_iso_coder_is_named(results, tmp_path):
     with pytest.raises(nnc.CoderError, match="No module named 'nncodec'"):
         coders.rows(results, cases(), [1], Path(sys.executable))
-    with pytest.raises(nnc.CoderError, match="cannot run nncodec"):
+    with pytest.raises(nnc.CoderError, match="nowhere: cannot be run .No such file"):
         coders.rows(results, cases(), [1], tmp_path / "nowhere")
+    with pytest.raises(nnc.CoderError, match="cannot run nncodec .status 1"):
+        coders.rows(results, cases(), [1], Path(shutil.which("false")))
+
+
+def test_the_iso_coder_is_found_by_a_relative_path(results, stand_in, monkeypatch):
+    python = stand_in()
+    monkeypatch.chdir(python.parent)
+    assert coders.rows(results, cases(), [1], Path("python"))
+
+
+def test_without_runs_the_iso_coder_is_not_started(results, tmp_path):
+    with pytest.raises(ResultsError, match="no run of these pairs"):
+        coders.build(results, tmp_path, cases(), [99], tmp_path / "nowhere")
 
 
 @pytest.mark.skipif(not os.environ.get("SWS_NNCODEC"), reason="no environment with nncodec")

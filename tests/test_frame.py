@@ -40,12 +40,21 @@ def test_every_file_is_as_large_as_its_row_says(runs):
         assert Path(row.folder, "model.sws").stat().st_size == runs.at[row.Index, "bytes.file"]
 
 
-def test_fields_that_a_method_lacks_are_missing(tmp_path):
-    fabricate(tmp_path, "lenet-300-100", "mnist", seed=1, scale=10, epochs=2)
-    fabricate(tmp_path, "lenet-300-100", "mnist", seed=2, scale=10, epochs=2)
+def test_fields_that_a_method_lacks_are_missing(runs):
+    methods = runs.groupby("method")["seconds.prior"]
+    measured = methods.agg(lambda column: column.notna().all())
+    missing = methods.agg(lambda column: column.isna().all())
+    assert measured["soft-weight-sharing"] and measured["spike-slab"]
+    assert missing["deep-compression"] and missing["network-surgery"]
+
+
+def test_rows_are_sorted_by_case_and_seed(tmp_path):
+    for seed in (10, 2):
+        fabricate(tmp_path, "lenet-300-100", "mnist", seed=seed, scale=10, epochs=2)
+    fabricate(tmp_path, "lenet-300-100", "mnist", "deep-compression", "main", 1, scale=10, epochs=2)
     found = sws.results(str(tmp_path))
-    assert found["seed"].tolist() == [1, 2]
-    assert found["cr.file"].gt(1).all()
+    assert found["method"].tolist() == ["deep-compression", *["soft-weight-sharing"] * 2]
+    assert found["seed"].tolist() == [1, 2, 10]
 
 
 def test_a_folder_without_runs_says_so(tmp_path):

@@ -293,6 +293,12 @@ def test_jobs_are_told_where_things_lie(plan):
     assert plan.environment() == {"SWS_CHECKPOINT_ROOT": str(Path.cwd() / "results/.checkpoints")}
 
 
+def test_jobs_are_told_where_nncodec_is(plan, tmp_path):
+    chosen = plan.configuration.model_copy(update={"nncodec": Path("nnc/bin/python")})
+    found = Plan(chosen, tmp_path).environment()
+    assert found["SWS_NNCODEC"] == str(Path.cwd() / "nnc/bin/python")
+
+
 def test_every_network_of_the_registry_has_its_threads():
     assert set(targets.THREADS) == set(models.names())
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sws.cli.arguments import ConfigFiles, Pairs, Results, Seeds
-from sws.cli.study import Output, TargetName, chosen_target, points_of
+from sws.cli.study import CONFIG, Output, TargetName, chosen_target, points_of
 
 
 def profile(
@@ -64,7 +64,8 @@ def coders(
         Path | None,
         typer.Option(
             envvar="SWS_NNCODEC",
-            help="Python of an environment that has nncodec (docs/costs.md), to run it as well.",
+            help="Python of an environment that has nncodec (docs/costs.md), to run it as well; "
+            "default as configured.",
         ),
     ] = None,
 ) -> None:
@@ -78,7 +79,10 @@ def coders(
       sws coders baselines --seeds 1
     """
     from sws import coders as module
+    from sws.config import load_configuration
 
+    if nncodec is None and (config or CONFIG.exists()):
+        nncodec = load_configuration(*(config or [CONFIG])).nncodec
     _write(module, target, results, output, pairs, seeds, config, main_only=True, nncodec=nncodec)
 
 

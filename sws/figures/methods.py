@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sws.curves import VARIANTS, OperatingPoint, operating_points, pareto
+from sws.curves import OperatingPoint, operating_points, pareto
 from sws.figures import style
 from sws.figures.subject import Subject
 from sws.figures.tradeoff import log_x
@@ -21,7 +21,7 @@ from sws.runs import ResultsError
 
 LOOKS = {
     "soft-weight-sharing": (style.OURS, "o", "-"),
-    "soft-weight-sharing-subsampled": (style.OURS, "h", "-"),
+    "soft-weight-sharing-subsampled": (style.OURS, "h", ""),  # variants, which make no curve
     "deep-compression": ("#a03070", "s", "-"),
     "network-surgery": ("#2e7d4f", "D", "--"),
     "no-prior": ("#6a51a3", "^", "-."),
@@ -102,7 +102,7 @@ def _curve(
         xerr=[p.file_bytes_sd / 1000 for p in own] if spread else None,
         yerr=[p.error_end_sd for p in own],
         fmt=marker,
-        ls="" if method in VARIANTS else line,
+        ls=line,
         lw=1.4,
         ms=7,
         color=colour,
