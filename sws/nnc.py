@@ -96,7 +96,7 @@ def _main(folder: Path) -> None:
     sizes: list[int] = []
     (folder / SIZES).write_text("[]", encoding="utf-8")
     for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:
             levels = {name: np.ascontiguousarray(file[name]) for name in file.files}
         stream = encode(dict(levels), args={"verbose": False, "results": str(folder)})
         decoded = decode(stream, args={"verbose": False})
