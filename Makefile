@@ -71,8 +71,8 @@ lint: $(READY)  ## check style: ruff, snakefmt, the workflow
 bench: $(READY)  ## measure speed: the prior, the codec
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
 
-schemas: $(READY)  ## write workflow/schemas anew from sws/config.py
-	$(BIN)/python -c 'import json, pathlib; from sws.config import schemas; \
+schemas: $(READY)  ## write workflow/schemas anew from sws/config
+	$(BIN)/python -c 'import json, pathlib; from sws.config.configuration import schemas; \
 	  [pathlib.Path("workflow/schemas", name).write_text(json.dumps(schema, indent=2) + "\n") \
 	   for name, schema in schemas().items()]'
 

@@ -1,5 +1,5 @@
 # Entry point: `snakemake --cores all mnist`. Rules call one `sws` command each; what a target
-# covers is in sws/targets.py, what to run in config/config.yaml.
+# covers is in sws/study/plan.py, what to run in config/config.yaml.
 import os
 import sys
 from pathlib import Path
@@ -7,8 +7,11 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 try:
-    from sws import provenance, published, targets
-    from sws.config import ConfigurationError, validate_configuration
+    from sws.study import plan
+    from sws.study.code_hash import code_hash
+    from sws.runs import published
+    from sws.config.configuration import validate_configuration
+    from sws.config.schema import ConfigurationError
 except ImportError as error:
     raise WorkflowError(
         f"the Python of this Snakemake lacks what the rules need ({error}); "
@@ -34,7 +37,7 @@ wildcard_constraints:
 
 try:
     CONFIGURATION = validate_configuration(config, "configuration")
-    PLAN = targets.Plan(CONFIGURATION, Path(workflow.basedir) / "config" / "experiments")
+    PLAN = plan.Plan(CONFIGURATION, Path(workflow.basedir) / "config" / "experiments")
 except ConfigurationError as error:
     raise WorkflowError(str(error))
 

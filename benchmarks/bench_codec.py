@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from sample_networks import codebook, lenet_5_caffe, lenet_300_100, sparse_layer
 
 from sws import codec
-from sws.network import QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.network.quantized import QuantizedNetwork, QuantizedTensor, RawTensor
 
 
 def vgg_16():

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from sws import models
-from sws.augmentation import Preparation, RandomShift
-from sws.config import Prior, Retraining
-from sws.likelihood import Components, Exact, Subsampled, Tabulated
+from sws.config.sections import Retraining
+from sws.config.soft_weight_sharing import Prior
+from sws.data.augmentation import Preparation, RandomShift
+from sws.data.batches import TensorBatches
 from sws.methods.soft_weight_sharing import SoftWeightSharing
-from sws.parameters import compressible
-from sws.training import FitSettings, Method, TensorBatches, fit
+from sws.models import registry
+from sws.network.weights import compressible
+from sws.prior.estimators import Components, Exact, Subsampled, Tabulated
+from sws.training.loop import FitSettings, Method, fit
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,7 @@ def one_thread():
 
 def network():
     torch.manual_seed(0)
-    return models.build("lenet-300-100")
+    return registry.build("lenet-300-100")
 
 
 def mixture():

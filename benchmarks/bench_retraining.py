@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sws import config, models
-from sws.augmentation import Preparation, RandomShift
-from sws.compression import Process
+from sws.compression.process import Process
+from sws.config.experiment import load_experiment
+from sws.data.augmentation import Preparation, RandomShift
+from sws.data.batches import TensorBatches
 from sws.methods.soft_weight_sharing import SoftWeightSharing
-from sws.stages import set_up
-from sws.training import FitSettings, TensorBatches, fit
+from sws.models import registry
+from sws.study.stages import set_up
+from sws.training.loop import FitSettings, fit
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "config" / "experiments"
 STEPS = 20  # an epoch: the mixture is updated in every tenth
@@ -32,7 +34,7 @@ class Timed(SoftWeightSharing):
 @pytest.mark.parametrize("name", ["wrn-16-4", "vgg-16"])
 def test_step_of_retraining(benchmark, name):
     set_up()
-    point = config.load_experiment(EXPERIMENTS / f"{name}_cifar-10.yaml").point(
+    point = load_experiment(EXPERIMENTS / f"{name}_cifar-10.yaml").point(
         "soft-weight-sharing", "main"
     )
     count = STEPS * point.batch_size
@@ -42,7 +44,7 @@ def test_step_of_retraining(benchmark, name):
     preparation = Preparation((0.5,) * 3, (0.25,) * 3, RandomShift(4, flip=True))
     batches = TensorBatches(images, labels, point.batch_size, 0, preparation)
     torch.manual_seed(0)
-    model = models.build(name).to(memory_format=torch.channels_last)
+    model = registry.build(name).to(memory_format=torch.channels_last)
     process = Process(model, batches, unit=point.unit)
     prior = Timed(point.prior, point.retraining, 45_000, 0, process.scales, process.scale_free())
     settings = FitSettings(3, point.retraining.learning_rate, bfloat16=point.retraining.bfloat16)

@@ -1,7 +1,7 @@
 """Soft weight-sharing for neural network compression: a reproducibility benchmark, and a tool.
 
 ``sws.compress``, ``sws.save`` and ``sws.load`` are in :mod:`sws.api`, ``sws.results`` in
-:mod:`sws.frame`; they are imported when first used, so that reading a file or printing a table does
+:mod:`sws.runs.frame`; they are imported when first used, so that reading a file or printing a table does
 not load a deep-learning framework.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 _HOMES = {
     **dict.fromkeys(("compress", "load", "save", "settings"), "sws.api"),
-    "results": "sws.frame",
+    "results": "sws.runs.frame",
 }
 
 __all__ = list(_HOMES)

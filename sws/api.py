@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from sws import batch_norm, codec
-from sws.config import Precision, Prior, Quantization, Retraining, SoftWeightSharing
-from sws.evaluation import build_module, modes_kept
+from sws import codec
+from sws.config.sections import Precision, Quantization, Retraining
+from sws.config.soft_weight_sharing import Prior, SoftWeightSharing
 from sws.methods import soft_weight_sharing
-from sws.network import QuantizedNetwork
+from sws.network import batch_norm
+from sws.network.batch_norm import modes_kept
+from sws.network.quantized import QuantizedNetwork
+from sws.network.to_module import build_module
 
 TAU_PER_IMAGE, TAU_PER_IMAGE_NORMALISED = 3.3e-6, 4e-7
 """τ by default, for each training image (docs/decisions/0008-tau-per-image.md). Our MNIST rows have
@@ -103,7 +106,7 @@ def compress(
         If the number of training examples is neither given nor known to the loader.
     ValueError
         If the network is not one that can be compressed; the message says why and what to do.
-    sws.training.DivergedError
+    sws.training.loop.DivergedError
         If the loss or the mixture stops being finite.
     """
     if images is None:

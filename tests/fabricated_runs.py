@@ -9,9 +9,16 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from sws import accounting, codec
-from sws.network import Architecture, InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
-from sws.runs import Case
+from sws import codec
+from sws.codec import rates
+from sws.network.quantized import (
+    Architecture,
+    InputSpec,
+    QuantizedNetwork,
+    QuantizedTensor,
+    RawTensor,
+)
+from sws.runs.records import Case
 
 MODELS = {
     "lenet-300-100": {
@@ -81,7 +88,7 @@ def fabricate(
     assigned = np.concatenate([t.indexes.ravel() for t in network.quantized])
     _write_trace(folder, case, seed, epochs, start, end, assigned, codebook, filters)
     _write_history(folder, epochs)
-    rates = accounting.rates(network, size)
+    found = rates.rates(network, size)
     error_start, error_end = np.array(ERRORS[model]) + rng.normal(0, 0.05, 2)
     metrics = {
         "model": model,
@@ -99,7 +106,7 @@ def fabricate(
         "weights": network.weights,
         "nonzero_pct": 100 * network.nonzeros / network.weights,
         "components": 6,
-        "cr": {k: float(getattr(rates, k)) for k in ("nonzero", "han", "huffman", "file")},
+        "cr": {k: float(getattr(found, k)) for k in ("nonzero", "han", "huffman", "file")},
         "bytes": {"dense": 4 * network.parameters, "file": size},
         "provenance": {"code": CODE if code is None else code, "settings": "0" * 64},
     }

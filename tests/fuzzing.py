@@ -16,7 +16,7 @@ from sample_networks import codebook, lenet_5_caffe, lenet_300_100, sequential, 
 
 from sws import codec
 from sws.codec.header import MAGIC, deflate, inflate, varint
-from sws.network import QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.network.quantized import QuantizedNetwork, QuantizedTensor, RawTensor
 
 CODINGS = ("huffman", "relative", "bitmap")
 # Where sizes are checked, and where arithmetic on them might wrap around.

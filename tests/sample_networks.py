@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from sws.network import Architecture, InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.network.quantized import (
+    Architecture,
+    InputSpec,
+    QuantizedNetwork,
+    QuantizedTensor,
+    RawTensor,
+)
 
 DIGITS = tuple("0123456789")
 

@@ -5,9 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from sws import accounting, codec
+from sws import codec
+from sws.codec import rates
 from sws.codec.relative_index import relative_index
-from sws.network import QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.network.quantized import QuantizedNetwork, QuantizedTensor, RawTensor
 
 CODEBOOK = np.array([0, 1, 2, 5], np.float16)
 EXAMPLE = np.array(  # the worked example of Appendix A, as indexes into 0, 1, 2, 5
@@ -39,26 +40,26 @@ def test_padding_of_figure_4():
 def test_bits_of_the_worked_example():
     # A = 1 2 2 5 1: two symbols occur twice and one once, so code lengths 1, 2, 2 and 2+4+2 or
     # 2·2+2·1+1·2: 8 bits. Zeros skipped 3 1 0 0 3: again 2, 2, 1 times, 8 bits.
-    bits = accounting.csr_bits(network(), network().quantized[0])
+    bits = rates.csr_bits(network(), network().quantized[0])
     assert bits.fixed_indexes == 5 * 5
     assert bits.values == 8
     assert bits.huffman_indexes == 8
     assert bits.pointers == 6 * 3
     assert bits.tables == (5 + 5 * 4) + (2 + 5 * 4)  # symbols 0…3 of 32 and 0…3 of 4
-    rates = accounting.rates(network(), 100)
-    assert rates.nonzero == 20 / 5
-    assert rates.han == pytest.approx(32 * 20 / (25 + 8 + 18 + 4 * 16))
-    assert rates.huffman == pytest.approx(32 * 20 / (8 + 8 + 18 + 47 + 4 * 16))
-    assert rates.file == 4 * 20 / 100
+    found = rates.rates(network(), 100)
+    assert found.nonzero == 20 / 5
+    assert found.han == pytest.approx(32 * 20 / (25 + 8 + 18 + 4 * 16))
+    assert found.huffman == pytest.approx(32 * 20 / (8 + 8 + 18 + 47 + 4 * 16))
+    assert found.file == 4 * 20 / 100
 
 
 def test_padding_is_charged_to_the_values():
     wide = np.zeros((1, 100), np.uint8)
     wide[0, 70] = 1
-    bits = accounting.csr_bits(network(wide), network(wide).quantized[0])
+    bits = rates.csr_bits(network(wide), network(wide).quantized[0])
     assert bits.fixed_indexes == 3 * 5  # two padding zeros, at columns 31 and 63
     assert bits.values == 3  # two symbols, one bit each
-    assert accounting.csr_bits(network(wide, "conv"), network(wide, "conv").quantized[0]).han == (
+    assert rates.csr_bits(network(wide, "conv"), network(wide, "conv").quantized[0]).han == (
         8 + 1 + 2 * 1
     )
 
@@ -66,23 +67,23 @@ def test_padding_is_charged_to_the_values():
 def test_convolutions_are_flattened_to_output_units():
     filters = np.zeros((2, 3, 5, 5), np.uint8)
     filters[1, 2, 4, 4] = 3
-    bits = accounting.csr_bits(network(filters, "conv"), network(filters, "conv").quantized[0])
+    bits = rates.csr_bits(network(filters, "conv"), network(filters, "conv").quantized[0])
     assert bits.pointers == 3 * 1
     assert bits.fixed_indexes == 8
 
 
 def test_nonzero_means_value_not_zero():
     twice_zero = np.array([0, 1, 0, 5], np.float16)
-    rates = accounting.rates(network(codebook=twice_zero), 100)
-    assert rates.nonzero == 20 / 3
+    found = rates.rates(network(codebook=twice_zero), 100)
+    assert found.nonzero == 20 / 3
     same = np.where(EXAMPLE == 2, 0, EXAMPLE)
-    assert rates.han == accounting.rates(network(same, codebook=twice_zero), 100).han
+    assert found.han == rates.rates(network(same, codebook=twice_zero), 100).han
 
 
 def test_an_empty_network_has_no_finite_rate():
-    rates = accounting.rates(network(np.zeros((3, 4))), 100)
-    assert rates.nonzero == float("inf")
-    assert np.isnan(accounting.rates(network(np.zeros((0, 4))), 100).nonzero)
+    found = rates.rates(network(np.zeros((3, 4))), 100)
+    assert found.nonzero == float("inf")
+    assert np.isnan(rates.rates(network(np.zeros((0, 4))), 100).nonzero)
 
 
 def test_file_rate_is_about_the_file_on_disk(tmp_path):
@@ -91,9 +92,7 @@ def test_file_rate_is_about_the_file_on_disk(tmp_path):
     whole = network(raw=(bias, statistic))
     size = codec.write(whole, tmp_path / "model.sws")
     assert size == os.stat(tmp_path / "model.sws").st_size
-    assert (
-        accounting.rates(whole, size).file == 4 * (20 + 5) / os.stat(tmp_path / "model.sws").st_size
-    )
+    assert rates.rates(whole, size).file == 4 * (20 + 5) / os.stat(tmp_path / "model.sws").st_size
 
 
 def test_bytes_by_part_sum_to_the_file():
@@ -110,7 +109,7 @@ def test_bytes_by_part_sum_to_the_file():
 def test_layer_report():
     bias = RawTensor("b", np.ones(5, np.float16))
     whole = network(raw=(bias,))
-    rows = accounting.layer_report(whole, codec.encode(whole))
+    rows = rates.layer_report(whole, codec.encode(whole))
     assert [row["name"] for row in rows] == ["w", "b"]
     assert rows[0]["shape"] == (5, 4) and rows[0]["nonzeros"] == 5
     assert rows[0]["nonzero_pct"] == 25
@@ -124,5 +123,5 @@ def test_huffman_rate_is_that_of_a_real_file():
     indexes = rng.integers(1, 4, (300, 400)) * (rng.random((300, 400)) < 0.03)
     whole = network(indexes)
     size = len(codec.encode(whole, codings=("huffman",)))
-    counted = 4 * whole.weights / accounting.rates(whole, size).huffman
+    counted = 4 * whole.weights / rates.rates(whole, size).huffman
     assert abs(size - counted) < 40

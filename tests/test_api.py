@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import sws
-from sws import datasets
-from sws.augmentation import Preparation
-from sws.evaluation import error_pct
+from sws.data import datasets
+from sws.data.augmentation import Preparation
+from sws.training.evaluation import error_pct
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -166,7 +166,7 @@ def test_a_layer_that_the_loss_does_not_reach_costs_nothing(trained, method):
 
     chosen = sws.settings(epochs=3, tau=0.01)
     if method == "subsampled-outside":
-        from sws.methods import subsampled
+        from sws.config.methods import subsampled
 
         prior = chosen.prior.model_copy(update={"estimator": method, "samples": 2000})
         chosen = chosen.model_copy(update={"prior": prior})

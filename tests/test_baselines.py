@@ -10,30 +10,24 @@ import pytest
 import torch
 from torch import nn
 
-from sws import codec, methods
-from sws.baselines import (
-    DeepCompression,
-    GradualPruning,
-    IterativePruning,
-    Match,
-    NetworkSurgery,
-    NoPrior,
-    PostHocMixture,
-    Slab,
-    SpikeSlab,
-    Surgery,
-    TrainedCentroids,
-)
-from sws.checkpoints import Checkpoint
-from sws.config import ConfigurationError
-from sws.evaluation import error_pct
-from sws.masking import MaskedWeights, threshold_of
+from sws import codec
+from sws.compression.masking import MaskedWeights, threshold_of
+from sws.config import methods
+from sws.config.deep_compression import DeepCompression, IterativePruning, TrainedCentroids
+from sws.config.network_surgery import NetworkSurgery, Surgery
+from sws.config.no_prior import GradualPruning, Match, NoPrior
+from sws.config.post_hoc_mixture import PostHocMixture
+from sws.config.schema import ConfigurationError
+from sws.config.sections import Clustering, Precision, Quantization, Retraining
+from sws.config.spike_slab import Slab, SpikeSlab
+from sws.data.batches import TensorBatches
 from sws.methods.deep_compression import LayerwisePruning, cluster_layers
 from sws.methods.network_surgery import SplicedWeights
 from sws.methods.no_prior import GloballyPruned, search
-from sws.parameters import compressible
-from sws.sections import Clustering, Precision, Quantization, Retraining
-from sws.training import FitSettings, Method, TensorBatches, fit
+from sws.network.weights import compressible
+from sws.training.checkpoints import Checkpoint
+from sws.training.evaluation import error_pct
+from sws.training.loop import FitSettings, Method, fit
 
 SHARING = Clustering(clusters=6, sharing_epochs=2, refinement_epochs=1)
 SPIKE = Precision(pseudo_count=10, deviation=0.03)
@@ -391,7 +385,7 @@ def test_an_unknown_method_is_named():
 
 
 def test_the_registry_needs_no_deep_learning_framework():
-    code = "import sys; from sws import config, methods; print('torch' in sys.modules)"
+    code = "import sys; from sws.config import methods; print('torch' in sys.modules)"
     root = Path(__file__).resolve().parents[1]
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=root, env=os.environ, capture_output=True, text=True
@@ -405,7 +399,7 @@ def test_pruning_must_begin_before_it_ends():
 
 
 def test_settings_of_all_methods_are_told_apart(tmp_path):
-    from sws.config import load_experiment
+    from sws.config.experiment import load_experiment
 
     root = Path(__file__).resolve().parents[1]
     experiment = load_experiment(root / "config/experiments/lenet-300-100_mnist.yaml")

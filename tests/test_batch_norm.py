@@ -5,14 +5,18 @@ import pytest
 import torch
 from torch import nn
 
-from sws import batch_norm, codec, models
-from sws.compression import Process, flat_weights
-from sws.evaluation import build_module
-from sws.likelihood import Components, Exact, Subsampled, Tabulated
+from sws import codec
+from sws.compression.process import Process, flat_weights
+from sws.config.sections import Precision, Quantization, Retraining
+from sws.config.soft_weight_sharing import Prior, Proportion, SoftWeightSharing
+from sws.data.batches import TensorBatches
 from sws.methods import soft_weight_sharing
-from sws.parameters import compressible
-from sws.sections import Precision, Prior, Proportion, Quantization, Retraining, SoftWeightSharing
-from sws.training import FitSettings, Method, TensorBatches, fit
+from sws.models import registry
+from sws.network import batch_norm
+from sws.network.to_module import build_module
+from sws.network.weights import compressible
+from sws.prior.estimators import Components, Exact, Subsampled, Tabulated
+from sws.training.loop import FitSettings, Method, fit
 
 
 def coloured(count=96, classes=3):
@@ -46,7 +50,7 @@ def test_scale_free_weights_of_the_registry():
     """VGG: all convolutions. Wide ResNet: the stem and the first convolution of each block, since
     the second is added to something before it is normalised."""
     x, _ = coloured(8)
-    vgg, wide = models.build("vgg-16"), models.build("wrn-16-4")
+    vgg, wide = registry.build("vgg-16"), registry.build("wrn-16-4")
     found = batch_norm.scale_free(vgg, compressible(vgg), x)
     assert set(found) == {n for n in compressible(vgg) if n.startswith("stages")}
     found = batch_norm.scale_free(wide, compressible(wide), x)
@@ -61,7 +65,7 @@ def test_looking_for_them_leaves_no_trace():
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())
     assert model.training
-    lenet = models.build("lenet-300-100")
+    lenet = registry.build("lenet-300-100")
     assert batch_norm.scale_free(lenet, compressible(lenet), torch.zeros(2, 1, 28, 28)) == ()
 
 

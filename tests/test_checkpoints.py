@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from sws.checkpoints import Checkpoint
+from sws.training.checkpoints import Checkpoint
 
 IDENTITY = {"settings": "a1", "model": "lenet-300-100", "seed": "1"}
 

@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sws import cli, codec, exchange
+from sws import cli, codec
 from sws.cli import files, stages, study
-from sws.network import Architecture, InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.network import safetensors
+from sws.network.quantized import (
+    Architecture,
+    InputSpec,
+    QuantizedNetwork,
+    QuantizedTensor,
+    RawTensor,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [c.__name__ for module in (stages, files, study) for c in module.COMMANDS]
@@ -114,13 +121,13 @@ def test_encoding_what_was_decoded_gives_the_same_bytes(network, model, tmp_path
     assert cli.run(["decode", str(model), str(indexes), "--indexes"]) == 0
     assert cli.run(["encode", str(indexes), str(again)]) == 0
     assert again.read_bytes() == model.read_bytes()
-    assert exchange.read_quantized(indexes) == network
+    assert safetensors.read_quantized(indexes) == network
 
 
 def test_a_network_of_no_registered_kind_survives_the_exchange(network, tmp_path):
     foreign = QuantizedNetwork(network.tensors, network.codebooks)
-    exchange.write_quantized(foreign, tmp_path / "foreign.safetensors")
-    assert exchange.read_quantized(tmp_path / "foreign.safetensors") == foreign
+    safetensors.write_quantized(foreign, tmp_path / "foreign.safetensors")
+    assert safetensors.read_quantized(tmp_path / "foreign.safetensors") == foreign
 
 
 def test_inspect_accounts_for_every_byte(model, capsys):
@@ -180,7 +187,7 @@ def test_encode_wants_a_quantised_network(tmp_path):
 
 def test_encode_refuses_an_index_outside_its_codebook(network, tmp_path):
     path = tmp_path / "indexes.safetensors"
-    exchange.write_quantized(network, path)
+    safetensors.write_quantized(network, path)
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sws.clustering import cluster_nonzeros, kmeans, linear_centroids, nearest
+from sws.compression.clustering import cluster_nonzeros, kmeans, linear_centroids, nearest
 
 
 def one_round(values, centres):

@@ -13,7 +13,7 @@ from sample_networks import codebook, lenet_5_caffe, lenet_300_100, sparse_layer
 from sws import codec
 from sws.codec.huffman import BitReader, BitWriter, canonical_codes, code_lengths
 from sws.codec.relative_index import relative_index, to_matrix
-from sws.network import (
+from sws.network.quantized import (
     RAW_DTYPES,
     Architecture,
     InputSpec,

@@ -14,7 +14,7 @@ from sample_networks import lenet_300_100, tiny
 
 from sws import codec
 from sws.codec.header import MAGIC, _read_metadata, deflate, varint
-from sws.network import InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.network.quantized import InputSpec, QuantizedNetwork, QuantizedTensor, RawTensor
 
 FILES = [codec.encode(tiny(), (coding,)) for coding in ("huffman", "relative", "bitmap")]
 MEGABYTES = 1 << 20

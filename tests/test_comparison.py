@@ -13,11 +13,15 @@ import torch
 import zstandard
 from fabricated_runs import fabricate
 
-from sws import codec, coders, costs, curves, inference, models, nnc, published, tables
+from sws import codec
 from sws.cli import run
-from sws.curves import OperatingPoint
-from sws.evaluation import build_module
-from sws.runs import Case, ResultsError, profile_path, read_runs
+from sws.measure import inference, nncodec
+from sws.models import registry
+from sws.network.to_module import build_module
+from sws.report import coders, costs, curves, tables
+from sws.report.curves import OperatingPoint
+from sws.runs import published
+from sws.runs.records import Case, ResultsError, profile_path, read_runs
 
 PAIR = ("lenet-300-100", "mnist")
 POINTS = [
@@ -153,8 +157,8 @@ def test_coders_are_given_the_same_weights(results):
 
 def test_levels_follow_the_order_of_the_values():
     book = np.array([0.0, -0.3, 0.2, 0.4, -0.1], np.float32)
-    assert nnc.signed_ranks(book).tolist() == [0, -2, 1, 2, -1]
-    assert nnc.signed_ranks(np.zeros(1, np.float16)).tolist() == [0]
+    assert nncodec.signed_ranks(book).tolist() == [0, -2, 1, 2, -1]
+    assert nncodec.signed_ranks(np.zeros(1, np.float16)).tolist() == [0]
 
 
 @pytest.fixture
@@ -200,16 +204,16 @@ def test_the_iso_coder_runs_in_an_environment_of_its_own(results, stand_in):
 
 def test_what_the_iso_coder_decodes_is_compared(results, stand_in):
     first = cases()[0].folder(results, 1) / "model.sws"
-    with pytest.raises(nnc.CoderError, match=f"{first}: nncodec decodes something else"):
+    with pytest.raises(nncodec.CoderError, match=f"{first}: nncodec decodes something else"):
         coders.rows(results, cases(), [1], stand_in(spoil=True))
 
 
 def test_an_environment_without_the_iso_coder_is_named(results, tmp_path):
-    with pytest.raises(nnc.CoderError, match="No module named 'nncodec'"):
+    with pytest.raises(nncodec.CoderError, match="No module named 'nncodec'"):
         coders.rows(results, cases(), [1], Path(sys.executable))
-    with pytest.raises(nnc.CoderError, match="nowhere: cannot be run .No such file"):
+    with pytest.raises(nncodec.CoderError, match="nowhere: cannot be run .No such file"):
         coders.rows(results, cases(), [1], tmp_path / "nowhere")
-    with pytest.raises(nnc.CoderError, match="cannot run nncodec .status 1"):
+    with pytest.raises(nncodec.CoderError, match="cannot run nncodec .status 1"):
         coders.rows(results, cases(), [1], Path(shutil.which("false")))
 
 
@@ -242,7 +246,7 @@ def test_a_damaged_file_is_named(results, tmp_path):
 
 
 def test_multiply_adds_of_a_known_network():
-    model = models.build("lenet-5-caffe", classes=10)
+    model = registry.build("lenet-5-caffe", classes=10)
     with torch.no_grad():
         model.conv1.weight[:, :, 0] = 0
     dense, left = inference.multiply_adds(model.eval(), torch.zeros(1, 1, 28, 28))

@@ -7,9 +7,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from sws import config
-from sws.baselines import DeepCompression
-from sws.config import ConfigurationError, Precision, SoftWeightSharing, validate_settings
+from sws.config.configuration import load_configuration, schemas
+from sws.config.deep_compression import DeepCompression
+from sws.config.experiment import load_experiment
+from sws.config.schema import ConfigurationError, validated
+from sws.config.sections import Precision, Quantization
+from sws.config.soft_weight_sharing import SoftWeightSharing
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "config" / "experiments" / "lenet-300-100_mnist-smoke.yaml"
@@ -24,28 +27,28 @@ def altered(tmp_path, change):
     return path
 
 
-@pytest.mark.parametrize("name", sorted(config.schemas()))
+@pytest.mark.parametrize("name", sorted(schemas()))
 def test_schemas_are_those_of_the_settings(name):
     stored = (ROOT / "workflow" / "schemas" / name).read_text()
-    generated = json.dumps(config.schemas()[name], indent=2) + "\n"
+    generated = json.dumps(schemas()[name], indent=2) + "\n"
     assert stored == generated, "run 'make schemas'"
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_experiments_are_valid_and_named_after_their_pair(path):
-    experiment = config.load_experiment(path)
+    experiment = load_experiment(path)
     assert experiment.pair == path.stem
     assert "main" in experiment.soft_weight_sharing
 
 
 def test_the_configuration_is_valid():
-    configuration = config.load_configuration(ROOT / "config" / "config.yaml")
+    configuration = load_configuration(ROOT / "config" / "config.yaml")
     assert configuration.seeds == (1, 2, 3)
 
 
 def test_the_reference_overlay_changes_the_seeds_only():
-    plain = config.load_configuration(ROOT / "config" / "config.yaml")
-    overlaid = config.load_configuration(
+    plain = load_configuration(ROOT / "config" / "config.yaml")
+    overlaid = load_configuration(
         ROOT / "config" / "config.yaml", ROOT / "config" / "reference.yaml"
     )
     assert overlaid.seeds == (1, 2, 3, 4, 5)
@@ -55,7 +58,7 @@ def test_the_reference_overlay_changes_the_seeds_only():
 def test_a_mistyped_key_gets_a_suggestion(tmp_path):
     path = altered(tmp_path, lambda v: v["pretraining"].update(epoch=3))
     with pytest.raises(ConfigurationError) as caught:
-        config.load_experiment(path)
+        load_experiment(path)
     message = str(caught.value)
     assert "unknown key 'pretraining.epoch'" in message
     assert "did you mean 'epochs'" in message
@@ -67,7 +70,7 @@ def test_a_value_out_of_range_is_named_with_its_range(tmp_path):
         values["soft-weight-sharing"]["main"]["retraining"]["tau"] = -1
 
     with pytest.raises(ConfigurationError) as caught:
-        config.load_experiment(altered(tmp_path, change))
+        load_experiment(altered(tmp_path, change))
     message = str(caught.value)
     assert "retraining.tau = -1" in message
     assert "greater than or equal to 0" in message
@@ -76,24 +79,24 @@ def test_a_value_out_of_range_is_named_with_its_range(tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match="no such file"):
-        config.load_experiment(tmp_path / "none.yaml")
+        load_experiment(tmp_path / "none.yaml")
 
 
 def test_broken_yaml_is_located(tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text("model: [a\ndataset: b\n")
     with pytest.raises(ConfigurationError, match="not valid YAML in line"):
-        config.load_experiment(path)
+        load_experiment(path)
 
 
 def test_a_fingerprint_knows_values_and_not_their_spelling(tmp_path):
-    experiment = config.load_experiment(SMOKE)
+    experiment = load_experiment(SMOKE)
     spelled_out = altered(tmp_path, lambda v: v["pretraining"].update(weight_decay=0.0))
     changed = altered(tmp_path, lambda v: v["pretraining"].update(weight_decay=0.1))
     original = experiment.pretraining.fingerprint()
-    assert config.load_experiment(changed).pretraining.fingerprint() != original
+    assert load_experiment(changed).pretraining.fingerprint() != original
     spelled_out.write_text(SMOKE.read_text().replace("epochs: 2\n", "epochs:   2  # two\n", 1))
-    assert config.load_experiment(spelled_out).pretraining.fingerprint() == original
+    assert load_experiment(spelled_out).pretraining.fingerprint() == original
 
 
 def test_what_makes_no_sense_is_refused():
@@ -104,12 +107,12 @@ def test_what_makes_no_sense_is_refused():
         (Precision, {"pseudo_count": 1, "deviation": [[0.5, 1], [0.2, 2]]}, "must ascend"),
     ):
         with pytest.raises(ConfigurationError, match=words):
-            validate_settings(kind, values, "here")
+            validated(kind, values, "here")
 
 
 def test_map_needs_components():
     """Merging by rate leaves codebook entries, which have no responsibilities."""
     with pytest.raises(ValidationError, match="use assignment rd or nearest"):
-        config.Quantization(merge="rate")
-    assert config.Quantization(merge="rate", assignment="nearest").assignment == "nearest"
-    assert config.Quantization().assignment == "map"
+        Quantization(merge="rate")
+    assert Quantization(merge="rate", assignment="nearest").assignment == "nearest"
+    assert Quantization().assignment == "map"

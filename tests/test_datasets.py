@@ -13,7 +13,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from sws import catalogue, datasets
+from sws.data import catalogue, datasets
 
 MNIST_FILES = sorted(datasets.BUNDLED.glob("*.gz"))
 
@@ -226,7 +226,7 @@ def test_missing_data_name_the_fix(tmp_path):
     assert "cifar-100 is not on this machine (SWS_DATA_ROOT is not set)" in message
     assert "set SWS_DATA_ROOT to a folder that holds cifar-100-python/ or" in message
     assert "cifar-100/<train|test>/<class>/*.png" in message
-    assert "-m sws.datasets cifar-100" in message
+    assert "-m sws.data.datasets cifar-100" in message
     with pytest.raises(datasets.MissingDataError, match=r"not in the data root"):
         datasets.load("cifar-100", tmp_path, download=False)
     with pytest.raises(datasets.MissingDataError, match=r"nowhere is no folder"):
@@ -309,7 +309,7 @@ def write_empty_folders(root):
 
 def test_availability_imports_no_torch():
     code = (
-        "import sys; from sws import datasets\n"
+        "import sys; from sws.data import datasets\n"
         "for name in datasets.names(): datasets.availability(name); datasets.digest(name)\n"
         "datasets.load('mnist-smoke', download=False)\n"
         "sys.exit('torch' in sys.modules)"

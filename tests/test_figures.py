@@ -9,10 +9,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 from scipy import stats
 
-from sws import figures
-from sws.figures import hyper_priors, indexing, tradeoff, weights
-from sws.figures.subject import Subject
-from sws.runs import Case, ResultsError, Trial, read_runs, read_trace, read_trials
+from sws.report import figures
+from sws.report.figures import hyper_priors, indexing, tradeoff, weights
+from sws.report.figures.subject import Subject
+from sws.runs.records import Case, ResultsError, Trial, read_runs, read_trace, read_trials
 
 LENET = ("lenet-300-100", "mnist")
 CAFFE = ("lenet-5-caffe", "mnist")
@@ -75,7 +75,7 @@ def test_same_input_same_bytes(results, drawn, tmp_path):
     for path in written:
         if path.stem != "fig5_gamma":  # The settings in use were not given here.
             assert path.read_bytes() == (output / path.name).read_bytes(), path.name
-    code = "import sys; from pathlib import Path; from sws import figures\n"
+    code = "import sys; from pathlib import Path; from sws.report import figures\n"
     code += "figures.build(*map(Path, sys.argv[1:]), [('lenet-300-100', 'mnist')], [0, 1],"
     code += " only=['fig5_gamma', 'fig3_components'])"
     again = tmp_path / "again"
@@ -176,7 +176,8 @@ def test_hyper_priors_in_use_are_merged_over_pairs():
 
 
 def test_the_settings_prior_is_understood():
-    from sws.config import Precision, Prior, Proportion
+    from sws.config.sections import Precision
+    from sws.config.soft_weight_sharing import Prior, Proportion
 
     prior = Prior(
         precision=Precision(mode=2500, variance=20000), zero_proportion=Proportion(learned=True)

@@ -8,7 +8,7 @@ import pytest
 from fabricated_runs import fabricate
 
 import sws
-from sws.runs import ResultsError
+from sws.runs.records import ResultsError
 
 ROOT = Path(__file__).resolve().parents[1]
 

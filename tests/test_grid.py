@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sws.grid import CELLS, MAX_ELEMENTS, REACH, GradedGrid, ResolutionError
-from sws.likelihood import Components
+from sws.prior.estimators import Components
+from sws.prior.grid import CELLS, MAX_ELEMENTS, REACH, GradedGrid, ResolutionError
 
 
 def mixture(deviations, means):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from sws import interruption
-from sws.checkpoints import Checkpoint
-from sws.interruption import Interrupted
-from sws.training import FitSettings, Method, fit
+from sws.training import interruption
+from sws.training.checkpoints import Checkpoint
+from sws.training.interruption import Interrupted
+from sws.training.loop import FitSettings, Method, fit
 
 
 def tell(number=signal.SIGTERM):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sws import lookup
-from sws.likelihood import CHUNK, Components, Exact, Subsampled, SubsampledSums, Tabulated
+from sws.prior import table
+from sws.prior.estimators import CHUNK, Components, Exact, Subsampled, SubsampledSums, Tabulated
 
 NAMES = ("means", "log-precisions", "log-proportions")
 
@@ -195,7 +195,7 @@ def test_scores_only_and_sums_only(estimator):
 def test_memory_of_exact_does_not_grow_with_weights_times_components():
     code = (
         "import resource, torch, numpy as np\n"
-        "from sws.likelihood import Components, Exact\n"
+        "from sws.prior.estimators import Components, Exact\n"
         "J = 64\n"
         "c = Components(np.linspace(-1, 1, J), np.full(J, 5.0), np.full(J, -np.log(J)))\n"
         "def peak(count):\n"
@@ -278,8 +278,8 @@ def test_compiled_and_portable_paths_agree(seed, monkeypatch):
     estimator, portable = Tabulated(), Tabulated()
     compiled_scores, compiled = evaluate(estimator, components, weights)
     assert estimator.fallbacks == 0
-    monkeypatch.setattr(lookup, "_compiled", None)
-    monkeypatch.setattr(lookup, "numba", None)
+    monkeypatch.setattr(table, "_compiled", None)
+    monkeypatch.setattr(table, "numba", None)
     scores, sums = evaluate(portable, components, weights)
     assert distance(compiled_scores.numpy(), scores.numpy()) < 1e-5
     pairs = zip(compiled.gradients(components), sums.gradients(components), strict=True)
@@ -302,8 +302,8 @@ def test_many_weights_in_parallel_slices_and_in_one(path, monkeypatch):
     components, weights = learned_like(count=60_001)
     whole_scores, whole = evaluate(Tabulated(), components, weights)
     if path == "portable":
-        monkeypatch.setattr(lookup, "numba", None)
-    monkeypatch.setattr(lookup, "PARALLEL_FROM", 1000)
+        monkeypatch.setattr(table, "numba", None)
+    monkeypatch.setattr(table, "PARALLEL_FROM", 1000)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     scores, sums = evaluate(Tabulated(), components, weights)
     assert distance(scores.numpy(), whole_scores.numpy()) < 1e-5
@@ -340,8 +340,8 @@ def drift(components, rng, size=0.004):
 
 def test_tables_stay_valid_while_components_drift(monkeypatch):
     built = []
-    resolving = lookup.GradedGrid.resolving
-    monkeypatch.setattr(lookup.GradedGrid, "resolving", lambda *a: built.append(a) or resolving(*a))
+    resolving = table.GradedGrid.resolving
+    monkeypatch.setattr(table.GradedGrid, "resolving", lambda *a: built.append(a) or resolving(*a))
     rng = np.random.default_rng(0)
     components, weights = learned_like(count=20_000)
     estimator = Tabulated()

@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy import stats
 
-from sws.config import Precision
-from sws.likelihood import Components, Exact
+from sws.config.sections import Precision
 from sws.methods.soft_weight_sharing import annealed, gamma_prior
-from sws.mixture import BetaPrior, GammaPrior, Mixture, MixtureDescent, initial_components
+from sws.prior.estimators import Components, Exact
+from sws.prior.mixture import BetaPrior, GammaPrior, Mixture, MixtureDescent, initial_components
 
 ZERO = GammaPrior(4.0, 0.002)
 OTHERS = GammaPrior(2.5, 0.01)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sws import models
+from sws.models import registry
 
 SMALL = ("lenet-300-100", "lenet-5-caffe")
 
@@ -30,28 +30,28 @@ def count(network):
     ],
 )
 def test_parameter_counts(name, weights, biases, norms):
-    assert count(models.build(name)) == (weights, biases, norms)
-    spec = models.spec(name)
+    assert count(registry.build(name)) == (weights, biases, norms)
+    spec = registry.spec(name)
     assert (spec.weights, spec.biases, spec.norms) == (weights, biases, norms)
     assert spec.parameters == weights + biases + norms
 
 
 def test_totals_of_the_literature():
-    assert models.spec("lenet-300-100").parameters == 266_610
-    assert models.spec("lenet-5-caffe").parameters == 431_080
-    assert models.spec("wrn-16-4").parameters == 2_748_890
-    assert round(models.spec("vgg-16").parameters / 1e6, 2) == 14.99
+    assert registry.spec("lenet-300-100").parameters == 266_610
+    assert registry.spec("lenet-5-caffe").parameters == 431_080
+    assert registry.spec("wrn-16-4").parameters == 2_748_890
+    assert round(registry.spec("vgg-16").parameters / 1e6, 2) == 14.99
 
 
 def test_every_model_is_counted_here():
-    assert models.names() == ("lenet-300-100", "lenet-5-caffe", "wrn-16-4", "vgg-16")
+    assert registry.names() == ("lenet-300-100", "lenet-5-caffe", "wrn-16-4", "vgg-16")
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", registry.names())
 @pytest.mark.parametrize("classes", [10, 100])
 def test_forward_shape_and_gradients(name, classes):
-    network = models.build(name, classes=classes)
-    logits = network(torch.rand(2, *models.spec(name).input_shape))
+    network = registry.build(name, classes=classes)
+    logits = network(torch.rand(2, *registry.spec(name).input_shape))
     assert logits.shape == (2, classes)
     logits.logsumexp(1).sum().backward()
     for parameter in network.parameters():
@@ -59,11 +59,11 @@ def test_forward_shape_and_gradients(name, classes):
         assert torch.isfinite(parameter.grad).all()
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_initialization_follows_the_seed(name):
     def state(seed):
         torch.manual_seed(seed)
-        return models.build(name).state_dict()
+        return registry.build(name).state_dict()
 
     first, again, other = state(1), state(1), state(2)
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -73,18 +73,18 @@ def test_initialization_follows_the_seed(name):
     assert all((first[key] == 0).all() for key in biases)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_initial_signal_neither_dies_nor_explodes(name):
     torch.manual_seed(0)
-    spec = models.spec(name)
+    spec = registry.spec(name)
     with torch.no_grad():
-        logits = models.build(name)(torch.randn(16, *spec.input_shape))
+        logits = registry.build(name)(torch.randn(16, *spec.input_shape))
     assert 0.1 < logits.std() < 10
 
 
 def test_lenet_5_has_no_relu_after_its_convolutions():
     torch.manual_seed(0)
-    network = models.build("lenet-5-caffe")
+    network = registry.build("lenet-5-caffe")
     x = torch.randn(3, 1, 28, 28)
     pool, seen = torch.nn.MaxPool2d(2), {}
     network.conv2.register_forward_pre_hook(lambda _, args: seen.update(conv2=args[0]))
@@ -100,8 +100,8 @@ def test_lenet_5_has_no_relu_after_its_convolutions():
 def test_channels_last_gives_the_same_answer():
     for name in ("lenet-5-caffe", "vgg-16", "wrn-16-4"):
         torch.manual_seed(0)
-        network = models.build(name).eval()
-        x = torch.randn(2, *models.spec(name).input_shape)
+        network = registry.build(name).eval()
+        x = torch.randn(2, *registry.spec(name).input_shape)
         with torch.no_grad():
             expected = network(x)
             network.to(memory_format=torch.channels_last)
@@ -110,7 +110,7 @@ def test_channels_last_gives_the_same_answer():
 
 
 def test_wide_resnet_is_an_identity_where_residuals_are_zero():
-    network = models.build("wrn-16-4").eval()
+    network = registry.build("wrn-16-4").eval()
     block = network.group2[1]
     torch.nn.init.zeros_(block.conv2.weight)
     x = torch.randn(1, 128, 4, 4)
@@ -118,7 +118,7 @@ def test_wide_resnet_is_an_identity_where_residuals_are_zero():
     assert network.group2[0].shortcut is not None and block.shortcut is None
 
 
-@pytest.mark.parametrize("lookup", [models.build, models.spec])
+@pytest.mark.parametrize("lookup", [registry.build, registry.spec])
 @pytest.mark.parametrize("name", ["lenet-301", "", None, ["vgg-16"]])
 def test_unknown_model_names_the_known_ones(lookup, name):
     with pytest.raises(ValueError, match="unknown model .*lenet-300-100, lenet-5-caffe"):
@@ -127,10 +127,10 @@ def test_unknown_model_names_the_known_ones(lookup, name):
 
 def test_unknown_setting_names_the_known_ones():
     with pytest.raises(ValueError, match="no setting 'width'; its settings are classes"):
-        models.build("wrn-16-4", width=4)
+        registry.build("wrn-16-4", width=4)
 
 
 @pytest.mark.parametrize("classes", [1, 0, -3, 10**9, 10.0, "10", True, None])
 def test_number_of_classes_is_checked(classes):
     with pytest.raises(ValueError, match="classes is .* 2 to 10000"):
-        models.build("lenet-300-100", classes=classes)
+        registry.build("lenet-300-100", classes=classes)

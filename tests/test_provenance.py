@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from sws import methods, provenance
+from sws.config import methods
+from sws.study import provenance
+from sws.study.code_hash import code_hash
+from sws.study.locks import LockedError, RunLock
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of sws/provenance.py in a small package of its own."""
+    """A copy of sws/study/provenance.py in a small package of its own."""
     folder = tmp_path / "sws"
     (folder / "models").mkdir(parents=True)
     shutil.copy(provenance.__file__, folder / "provenance.py")
@@ -30,8 +33,9 @@ def package(tmp_path):
         "models/lenet.py": "size = 300\n",
         "codec.py": "def encode(x):\n    '''Say it.'''\n    return x  # as it is\n",
         "stages.py": """
-            from sws import codec, models
-            from sws.config import limit
+            from sws import codec
+            from sws.models import registry
+            from sws.config.experiment import limit
 
             WIDTH = 7
 
@@ -55,8 +59,8 @@ def package(tmp_path):
 def hashes(package):
     """Hashes of both stages, computed by a fresh interpreter."""
     code = (
-        "import json; from sws import provenance as p; "
-        "print(json.dumps([p.code_hash(f'sws.stages:{s}') for s in ('pretrain', 'compress')]))"
+        "import json; from sws.study import provenance as p; "
+        "print(json.dumps([p.code_hash(f'sws.study.stages:{s}') for s in ('pretrain', 'compress')]))"
     )
     # The package's own __init__ must not matter, nor need what it imports.
     done = subprocess.run(
@@ -96,9 +100,9 @@ def test_the_hash_follows_what_a_stage_uses(package, name, old, new, expected):
 
 def test_unknown_modules_and_functions_are_errors():
     with pytest.raises(ValueError, match=r"no module 'sws\.nothing'"):
-        provenance.code_hash("sws.nothing")
+        code_hash("sws.nothing")
     with pytest.raises(ValueError, match="no 'nothing'"):
-        provenance.code_hash("sws.provenance:nothing")
+        code_hash("sws.study.provenance:nothing")
 
 
 def test_the_hashed_text_is_the_same_in_all_versions_of_python():
@@ -120,9 +124,14 @@ def test_the_hashed_text_is_the_same_in_all_versions_of_python():
 def test_stages_reach_what_decides_their_results():
     pretrain = provenance.closure(*provenance.STAGE_MODULES["pretrain"])
     compress = provenance.closure(*provenance.stage_modules("compress", "soft-weight-sharing"))
-    assert {"sws.training", "sws.models.lenet", "sws.datasets"} <= pretrain
-    assert {"sws.training", "sws.mixture", "sws.quantization", "sws.codec"} <= compress
-    assert not {"sws.mixture", "sws.quantization", "sws.codec"} & pretrain
+    assert {"sws.training.loop", "sws.models.lenet", "sws.data.datasets"} <= pretrain
+    assert {
+        "sws.training.loop",
+        "sws.prior.mixture",
+        "sws.compression.assignment",
+        "sws.codec",
+    } <= compress
+    assert not {"sws.prior.mixture", "sws.compression.assignment", "sws.codec"} & pretrain
     for found in (pretrain, compress):
         assert not any("figures" in name or "tables" in name or "cli" in name for name in found)
 
@@ -137,7 +146,7 @@ def test_a_run_follows_the_code_of_its_own_method_only():
 
 def test_the_hash_needs_no_deep_learning_framework():
     code = (
-        "import sys; from sws import provenance as p; "
+        "import sys; from sws.study import provenance as p; "
         "[p.code_hash(*m) for m in map(p.stage_modules, p.STAGE_MODULES)]; "
         "print('torch' in sys.modules)"
     )
@@ -146,14 +155,14 @@ def test_the_hash_needs_no_deep_learning_framework():
 
 
 def test_collect_says_what_made_a_result():
-    found = provenance.collect({"tau": 0.005}, "abc", ("sws.training",), "cpu", 1)
+    found = provenance.collect({"tau": 0.005}, "abc", ("sws.training.loop",), "cpu", 1)
     assert json.loads(json.dumps(found)) == found
     assert found["data"] == "abc"
     assert found["threads"] == 1
-    assert found["code"]["hash"] == provenance.code_hash("sws.training")
+    assert found["code"]["hash"] == code_hash("sws.training.loop")
     assert found["versions"]["torch"][0].isdigit()
     assert found["device"]["type"] == "cpu"
-    other = provenance.collect({"tau": 0.006}, "abc", ("sws.training",), "cpu", 1)
+    other = provenance.collect({"tau": 0.006}, "abc", ("sws.training.loop",), "cpu", 1)
     assert other["settings"] != found["settings"]
 
 
@@ -163,7 +172,7 @@ def test_commit_and_dirty_are_those_of_the_clone(package):
         subprocess.run(["git", *identity, *arguments], cwd=package.parent, check=True)
 
     def code():
-        text = "from sws import provenance as p; import json; print(json.dumps(p._commit()))"
+        text = "from sws.study import provenance as p; import json; print(json.dumps(p._commit()))"
         done = subprocess.run(
             [sys.executable, "-c", text],
             cwd=package.parent,
@@ -192,7 +201,7 @@ def test_commit_and_dirty_are_those_of_the_clone(package):
 def test_a_second_writer_is_told_who_the_first_is(tmp_path):
     folder = tmp_path / "runs" / "seed-1"
     code = (
-        "import sys; from pathlib import Path; from sws.provenance import RunLock\n"
+        "import sys; from pathlib import Path; from sws.study.locks import RunLock\n"
         "with RunLock(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
@@ -205,13 +214,13 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path):
     try:
         assert holder.stdout.readline() == "held\n"
         with (
-            pytest.raises(provenance.LockedError, match=f"process {holder.pid} is writing"),
-            provenance.RunLock(folder),
+            pytest.raises(LockedError, match=f"process {holder.pid} is writing"),
+            RunLock(folder),
         ):
             pass
         holder.kill()
         holder.wait()
-        with provenance.RunLock(folder) as lock:  # a killed holder leaves nothing behind
+        with RunLock(folder) as lock:  # a killed holder leaves nothing behind
             assert lock.path.read_text().split()[0] == str(os.getpid())
     finally:
         holder.kill()

@@ -4,8 +4,9 @@ import shutil
 import pytest
 from fabricated_runs import CODE, fabricate, fabricate_trials
 
-from sws import compare, figures, publish, tables
-from sws.runs import Case, ResultsError, profile_path
+from sws.report import figures, reproduction, tables
+from sws.runs.records import Case, ResultsError, profile_path
+from sws.study import publish
 
 LENET = ("lenet-300-100", "mnist")
 CASE = Case(*LENET, "soft-weight-sharing", "main")
@@ -67,7 +68,7 @@ def test_publishes_what_is_needed_and_no_checkpoint(results):
     assert not any("retrained" in name for name in files)
     assert manifest(reference)["cases"] == {str(CASE): {"commit": CODE["commit"], "seeds": SEEDS}}
     assert set(manifest(reference)["sha256"]) == files - {"manifest.json"}
-    assert compare.build(results, reference).reproduces
+    assert reproduction.build(results, reference).reproduces
 
 
 def test_a_case_need_only_be_in_the_table_that_is_about_it(results):

@@ -6,9 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from sws.config import Quantization
-from sws.likelihood import Components
-from sws.quantization import (
+from sws.compression.assignment import (
     assign_map,
     assign_nearest,
     assign_rate_distortion,
@@ -18,6 +16,8 @@ from sws.quantization import (
     merge_components,
     quantize,
 )
+from sws.config.sections import Quantization
+from sws.prior.estimators import Components
 
 BOOK = np.array([0.0, -0.5, -0.25, 0.25, 0.75])  # exact in float16
 

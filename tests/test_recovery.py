@@ -14,7 +14,7 @@ import pytest
 import yaml
 from checkout import EXPERIMENT, MNIST_SMOKE, Checkout
 
-from sws.status import is_held, read_lock
+from sws.study.status import is_held, read_lock
 
 pytestmark = pytest.mark.workflow
 

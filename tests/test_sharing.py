@@ -6,13 +6,16 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from sws import codec, models
-from sws.evaluation import build_module, error_pct
-from sws.network import Architecture, QuantizedTensor, RawTensor
-from sws.packing import build_network
-from sws.parameters import compressible
-from sws.sharing import SharedWeights, add_by_entry, any_order, membership
-from sws.training import FitSettings, TensorBatches, fit
+from sws import codec
+from sws.compression.sharing import SharedWeights, add_by_entry, any_order, membership
+from sws.data.batches import TensorBatches
+from sws.models import registry
+from sws.network.from_module import build_network
+from sws.network.quantized import Architecture, QuantizedTensor, RawTensor
+from sws.network.to_module import build_module
+from sws.network.weights import compressible
+from sws.training.evaluation import error_pct
+from sws.training.loop import FitSettings, fit
 
 BOOK = np.array([0, -0.3, 0.2, 0.4])
 
@@ -290,7 +293,7 @@ def exact(model):
 @pytest.mark.parametrize("name", ["lenet-300-100", "lenet-5-caffe"])
 def test_the_file_holds_the_very_network(name):
     torch.manual_seed(0)
-    model = models.build(name)
+    model = registry.build(name)
     built = build_network(model, exact(model), BOOK, architecture=Architecture(name, {}))
     decoded = codec.decode(codec.encode(built))
     assert decoded == built

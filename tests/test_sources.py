@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sws import catalogue, datasets, sources
+from sws.data import catalogue, datasets, readers
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,7 @@ def test_cifar_100_batches_use_the_fine_labels(tmp_path):
     rng = np.random.default_rng(2)
     images = rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     (tmp_path / "train").write_bytes(python2_pickle(images, [99, 3, 0, 50], b"fine_labels"))
-    found, labels = sources.read_pickled_batch(tmp_path / "train", (32, 32, 3))
+    found, labels = readers.read_pickled_batch(tmp_path / "train", (32, 32, 3))
     assert np.array_equal(found, images) and labels.tolist() == [99, 3, 0, 50]
     planes = images.transpose(0, 3, 1, 2).reshape(4, -1)
     records = np.concatenate([[[7, 99], [7, 3], [7, 0], [7, 50]], planes], axis=1).astype(np.uint8)
@@ -173,7 +173,7 @@ def test_batches_repickled_by_python_3_are_read(tmp_path):
     for protocol in (2, 3, 4):
         path = tmp_path / f"protocol-{protocol}"
         path.write_bytes(pickle.dumps({"data": data, "labels": [1] * 6}, protocol))
-        assert np.array_equal(sources.read_pickled_batch(path, (32, 32, 3))[0], images)
+        assert np.array_equal(readers.read_pickled_batch(path, (32, 32, 3))[0], images)
 
 
 class Exploit:
@@ -188,7 +188,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     batch, mark = tmp_path / "data_batch_1", tmp_path / "it-ran"
     batch.write_bytes(pickle.dumps({"data": Exploit(mark), "labels": [0]}, 2))
     with pytest.raises(datasets.DataError, match=r"data_batch_1 is no CIFAR batch .*mkdir"):
-        sources.read_pickled_batch(batch, (32, 32, 3))
+        readers.read_pickled_batch(batch, (32, 32, 3))
     assert not mark.exists()
 
 
@@ -198,7 +198,7 @@ def test_a_truncated_batch_is_an_error(small, tmp_path, size):
     path = tmp_path / "test_batch"
     path.write_bytes(content[:size])
     with pytest.raises(datasets.DataError, match="test_batch is no CIFAR batch"):
-        sources.read_pickled_batch(path, (32, 32, 3))
+        readers.read_pickled_batch(path, (32, 32, 3))
 
 
 def test_a_truncated_binary_batch_is_an_error(small, tmp_path):

@@ -15,10 +15,13 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from sws import config, interruption, models, stages
-from sws.checkpoints import Checkpoint
-from sws.provenance import RunLock, lock_path
-from sws.status import is_held, read_lock
+from sws.config.experiment import load_experiment
+from sws.models import registry
+from sws.study import stages
+from sws.study.locks import RunLock, lock_path
+from sws.study.status import is_held, read_lock
+from sws.training import interruption
+from sws.training.checkpoints import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 METHOD = "soft-weight-sharing"
@@ -41,7 +44,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def experiment(file):
-    return config.load_experiment(file)
+    return load_experiment(file)
 
 
 def start(stage, file, results):
@@ -267,7 +270,7 @@ def refused(short, tmp_path, target):
 
 def test_a_pretrained_file_of_another_architecture_is_refused(short, pretrained, tmp_path):
     target = replaced(pretrained, tmp_path, bytes)
-    save_file(models.build("lenet-5-caffe").state_dict(), target)
+    save_file(registry.build("lenet-5-caffe").state_dict(), target)
     refused(short, tmp_path, target)
 
 
@@ -306,7 +309,7 @@ def test_images_held_out_of_a_final_run_are_what_its_curve_shows(file, tmp_path)
     values["hold_out"] = True
     path = tmp_path / file.name
     path.write_text(yaml.safe_dump(values))
-    held = config.load_experiment(path)
+    held = load_experiment(path)
     options = {"results": tmp_path, "checkpoints": tmp_path / "saved"}
     folders = [
         stages.pretrain(held, 1, **options),

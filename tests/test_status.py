@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from sws import cli, config, status
-from sws.provenance import RunLock, lock_path
-from sws.targets import Plan
+from sws import cli
+from sws.config.configuration import validate_configuration
+from sws.study import status
+from sws.study.locks import RunLock, lock_path
+from sws.study.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIR = "lenet-300-100_mnist-smoke"
 HOLDER = """
 import logging, sys
 from pathlib import Path
-from sws.provenance import RunLock
+from sws.study.locks import RunLock
 with RunLock(Path(sys.argv[1])):
-    logging.getLogger("sws.training").info("retrain epoch 7/40: loss 0.1")
+    logging.getLogger("sws.training.loop").info("retrain epoch 7/40: loss 0.1")
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -29,7 +31,7 @@ with RunLock(Path(sys.argv[1])):
 def plan(monkeypatch):
     monkeypatch.delenv("SWS_CHECKPOINT_ROOT", raising=False)
     values = {"pairs": [PAIR], "seeds": [1, 2, 3]}
-    return Plan(config.validate_configuration(values, "test"), ROOT / "config" / "experiments")
+    return Plan(validate_configuration(values, "test"), ROOT / "config" / "experiments")
 
 
 @pytest.fixture

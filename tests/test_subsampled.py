@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from sws import methods
+from sws.config import methods
+from sws.config.sections import Retraining
+from sws.config.soft_weight_sharing import Prior, Proportion, SoftWeightSharing
+from sws.data.batches import TensorBatches
 from sws.methods.subsampled import OutsideAdam
-from sws.sections import Prior, Proportion, Retraining, SoftWeightSharing
-from sws.training import FitSettings, Method, TensorBatches, fit
+from sws.training.loop import FitSettings, Method, fit
 
 
 def one_step(tau, samples, rate=1e-3):

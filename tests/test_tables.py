@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from fabricated_runs import fabricate
 
-from sws import layer_tables, published, runs, tables
-from sws.runs import Case, ResultsError
+from sws.report import layer_table, tables
+from sws.runs import published, records
+from sws.runs.records import Case, ResultsError
 
 LENET = ("lenet-300-100", "mnist")
 CAFFE = ("lenet-5-caffe", "mnist")
@@ -131,7 +132,7 @@ def test_smoke_data_set_has_no_paper(tmp_path):
 
 def test_points_by_pair():
     points = {LENET: [("soft-weight-sharing", "small")]}
-    assert [str(case) for case in runs.cases([LENET, CAFFE], points)] == [
+    assert [str(case) for case in records.cases([LENET, CAFFE], points)] == [
         "lenet-300-100_mnist/soft-weight-sharing/small"
     ]
 
@@ -163,7 +164,7 @@ def test_layers_add_up_to_the_files(results, written):
     size = metrics(results, LENET, "soft-weight-sharing", 0)["bytes"]["file"]
     assert total == 8 * size
     for row in first:
-        parts = sum(float(row[f"bits_{part}"]) for part in layer_tables.PARTS)
+        parts = sum(float(row[f"bits_{part}"]) for part in layer_table.PARTS)
         assert parts == float(row["bits"])
     weights = {row["layer"]: row for row in first}
     assert weights["fc1.weight"]["shape"] == "30×784"
@@ -213,13 +214,13 @@ def test_numbers_have_sensible_digits():
 
 
 def test_reading_results_needs_no_torch():
-    code = "import sys, sws.tables, sws.figures, sws.compare, sws.publish, sws.layer_tables\n"
-    code += "from sws import accounting, codec\n"
+    code = "import sys, sws.report.tables, sws.report.figures, sws.report.reproduction, sws.study.publish, sws.report.layer_table\n"
+    code += "from sws.codec import rates; from sws import codec\n"
     code += "assert 'torch' not in sys.modules"
     root = Path(tables.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
 def test_layer_columns_name_every_part():
-    for part in layer_tables.PARTS:
-        assert f"bits_{part}" in layer_tables.COLUMNS
+    for part in layer_table.PARTS:
+        assert f"bits_{part}" in layer_table.COLUMNS

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load
 
-from sws.likelihood import Components
-from sws.trace import BINS, Trace, serialize
+from sws.compression.trace import BINS, Trace, serialize
+from sws.prior.estimators import Components
 
 
 def components(shift):

@@ -9,19 +9,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from sws.augmentation import Preparation, RandomShift
-from sws.checkpoints import Checkpoint
-from sws.config import Precision, Prior, Quantization, Retraining, SoftWeightSharing
+from sws.config.sections import Precision, Quantization, Retraining
+from sws.config.soft_weight_sharing import Prior, SoftWeightSharing
+from sws.data.augmentation import Preparation, RandomShift
+from sws.data.batches import TensorBatches
 from sws.methods import soft_weight_sharing, subsampled
 from sws.methods.soft_weight_sharing import annealed, gamma_prior
-from sws.training import (
-    DivergedError,
-    FitSettings,
-    Method,
-    OutOfMemoryError,
-    TensorBatches,
-    fit,
-)
+from sws.training.checkpoints import Checkpoint
+from sws.training.loop import DivergedError, FitSettings, Method, OutOfMemoryError, fit
 
 EPOCHS = FitSettings(epochs=3, learning_rate=0.01)
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sws import codec, runs, sources
+from sws import codec
+from sws.data import readers
+from sws.runs import records
 
 ROOT = Path(__file__).resolve().parents[1]
 RAW_DATA = ROOT / "sws" / "sources.py"
@@ -82,7 +84,7 @@ def test_the_one_unpickler_knows_an_allow_list_and_nothing_else():
     (find,) = [n for n in reader.body if isinstance(n, ast.FunctionDef)]
     assert find.name == "find_class"
     assert "super()" not in ast.unparse(find)
-    assert {module for module, _ in sources._BatchUnpickler._allowed} == {
+    assert {module for module, _ in readers._BatchUnpickler._allowed} == {
         "numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs",
     }  # fmt: skip
 
@@ -120,8 +122,8 @@ def test_a_pickle_in_the_place_of_a_result_is_refused(tmp_path):
     path.write_bytes(b"cos\nmkdir\n(V" + str(made).encode() + b"\ntR.")
     with pytest.raises(codec.CorruptFileError):
         codec.read(path)
-    with pytest.raises(runs.ResultsError):
-        runs.read_trace(path)
+    with pytest.raises(records.ResultsError):
+        records.read_trace(path)
     with pytest.raises((ValueError, OSError)):
         np.load(path, allow_pickle=False)
     assert not made.exists()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sws import config, tuning
-from sws.config import ConfigurationError
-from sws.tuning import mark_main, tune
+from sws.config.experiment import load_experiment
+from sws.config.schema import ConfigurationError
+from sws.study import tuning
+from sws.study.tuning import mark_main, tune
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIR = "lenet-300-100_mnist-smoke"
@@ -22,7 +23,7 @@ def rows_of(path):
 
 @pytest.fixture(scope="module")
 def experiment():
-    return config.load_experiment(ROOT / "config" / "experiments" / f"{PAIR}.yaml")
+    return load_experiment(ROOT / "config" / "experiments" / f"{PAIR}.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_every_published_trial_has_the_settings_of_its_candidate():
     for table in sorted((ROOT / "results" / "reference" / "tuning").glob("*_mnist/*/trials.csv")):
         pair, method = table.parts[-3:-1]
         name = pair if method == OURS else f"{pair}.{method}"
-        of_pair = config.load_experiment(ROOT / "config" / "experiments" / f"{pair}.yaml")
+        of_pair = load_experiment(ROOT / "config" / "experiments" / f"{pair}.yaml")
         candidates = tuning._read_candidates(
             ROOT / "config" / "tuning" / f"{name}.yaml", of_pair.point(method, "main")
         )

@@ -11,8 +11,11 @@ import pytest
 import yaml
 from checkout import EXPERIMENT, MNIST_SMOKE, ROOT, Checkout
 
-from sws import config, figures, methods, models, targets
-from sws.targets import Plan
+from sws.config import methods
+from sws.config.configuration import validate_configuration
+from sws.models import registry
+from sws.report import figures
+from sws.study.plan import THREADS, FigureFile, Plan, split_pairs
 
 pytestmark = pytest.mark.workflow
 
@@ -140,7 +143,7 @@ def test_smoke_ends_with_files_that_decode(finished):
 
 def test_smoke_draws_the_figures_it_promises(finished):
     folder = finished.folder / "results" / "figures" / "smoke"
-    pairs = targets.split_pairs(MNIST_SMOKE)
+    pairs = split_pairs(MNIST_SMOKE)
     assert {path.name for path in folder.iterdir()} == set(figures.filenames(pairs))
 
 
@@ -256,7 +259,7 @@ def plan(tmp_path, monkeypatch):
     pair = "lenet-300-100_cifar-10"
     (tmp_path / f"{pair}.yaml").write_text(text.replace("mnist-smoke", "cifar-10"))
     values = {"pairs": [MNIST_SMOKE[0], pair], "seeds": [1, 2]}
-    return Plan(config.validate_configuration(values, "test"), tmp_path)
+    return Plan(validate_configuration(values, "test"), tmp_path)
 
 
 def test_pairs_without_data_are_left_out_and_listed(plan):
@@ -300,7 +303,7 @@ def test_jobs_are_told_where_nncodec_is(plan, tmp_path):
 
 
 def test_every_network_of_the_registry_has_its_threads():
-    assert set(targets.THREADS) == set(models.names())
+    assert set(THREADS) == set(registry.names())
 
 
 def test_figures_have_captions():
@@ -311,9 +314,9 @@ def test_figures_have_captions():
 
 def test_a_figure_is_filed_under_its_network():
     path = Path("results/figures/mnist/fig1_animation_lenet-5-caffe_mnist.gif")
-    file = targets.FigureFile.of(path, tuple(figures.FIGURES))
+    file = FigureFile.of(path, tuple(figures.FIGURES))
     assert (file.figure, file.subject) == ("fig1_animation", "LeNet-5-Caffe on MNIST")
     assert file.method == "Soft weight-sharing"
     assert file.title == "Figure 1: weights, an epoch a frame (GIF to save)"
-    alone = targets.FigureFile.of(Path("fig5_gamma.svg"), tuple(figures.FIGURES))
+    alone = FigureFile.of(Path("fig5_gamma.svg"), tuple(figures.FIGURES))
     assert alone.subject == "The method"

@@ -16,8 +16,8 @@ from typing import Annotated
 
 import typer
 
-from sws import interruption
 from sws.cli import comparison, files, prior, stages, study
+from sws.training import interruption
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -44,9 +44,9 @@ for _commands in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from sws import provenance
+        from sws import environment
 
-        print(f"sws {provenance.version()}")
+        print(f"sws {environment.version()}")
         raise typer.Exit
 
 

@@ -27,7 +27,7 @@ def profile(
     """
     if not model.is_file():
         raise FileNotFoundError(2, "there is no such file", str(model))
-    from sws import inference
+    from sws.measure import inference
 
     print(inference.build(model, output, seconds))
 
@@ -48,7 +48,7 @@ def costs(
     Example:
       sws costs baselines --seeds 1,2,3
     """
-    from sws import costs as module
+    from sws.report import costs as module
 
     _write(module, target, results, output, pairs, seeds, config, main_only=False)
 
@@ -78,8 +78,8 @@ def coders(
     Example:
       sws coders baselines --seeds 1
     """
-    from sws import coders as module
-    from sws.config import load_configuration
+    from sws.config.configuration import load_configuration
+    from sws.report import coders as module
 
     if nncodec is None and (config or CONFIG.exists()):
         nncodec = load_configuration(*(config or [CONFIG])).nncodec
@@ -87,7 +87,7 @@ def coders(
 
 
 def _write(module, target, results, output, pairs, seeds, config, main_only, **more) -> None:
-    from sws.runs import cases
+    from sws.runs.records import cases
 
     chosen = chosen_target(target, config, pairs, seeds)
     points = points_of(chosen)

@@ -28,12 +28,14 @@ def encode(
       sws decode model.sws indexes.safetensors --indexes
       sws encode indexes.safetensors again.sws
     """
-    from sws import accounting, codec, exchange
+    from sws import codec
+    from sws.codec import rates
+    from sws.network import safetensors
 
     _check_place(model)
-    quantized = exchange.read_quantized(network)
+    quantized = safetensors.read_quantized(network)
     size = codec.write(quantized, model)
-    print(f"{model}: {size:,} bytes, {accounting.dense_bytes(quantized) / size:.1f} times smaller")
+    print(f"{model}: {size:,} bytes, {rates.dense_bytes(quantized) / size:.1f} times smaller")
 
 
 def decode(
@@ -51,11 +53,12 @@ def decode(
     Example:
       sws decode model.sws weights.safetensors
     """
-    from sws import codec, exchange
+    from sws import codec
+    from sws.network import safetensors
 
     _check_place(output)
     network = codec.read(model)
-    write = exchange.write_quantized if indexes else exchange.write_dense
+    write = safetensors.write_quantized if indexes else safetensors.write_dense
     write(network, output)
     print(f"{output}: {len(network.tensors)} tensors, {network.parameters:,} parameters")
 
@@ -70,10 +73,10 @@ def evaluate(
     Example:
       sws evaluate model.sws mnist
     """
-    from sws import datasets
+    from sws.data import datasets
 
     datasets.spec(dataset)
-    from sws import stages
+    from sws.study import stages
 
     error, parameters = stages.evaluate_file(model, dataset)
     size = model.stat().st_size
@@ -87,14 +90,15 @@ def inspect(model: Model) -> None:
     Example:
       sws inspect model.sws
     """
-    from sws import accounting, codec
+    from sws import codec
+    from sws.codec import rates
 
     data = model.read_bytes()
     try:
         description = codec.describe(data)
     except codec.CorruptFileError as error:
         raise codec.CorruptFileError(f"{model}: {error}") from None
-    rates = accounting.rates(description.network, len(data))
+    rates = rates.rates(description.network, len(data))
     print("\n".join(_heading(model, description)))
     print()
     print(_table(description.tensors))

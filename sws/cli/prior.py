@@ -30,7 +30,7 @@ def prior_cost(
     Example:
       sws prior-cost vgg-16 tabulated cost.json
     """
-    from sws import prior_cost as module
+    from sws.measure import prior_cost as module
 
     if estimator not in module.ESTIMATORS:
         raise ValueError(
@@ -47,7 +47,7 @@ def prior_study(results: Results = Path("results"), output: Output = None) -> No
       snakemake --cores all studies
       sws prior-study
     """
-    from sws import prior_study as module
+    from sws.report import prior_study as module
 
     for path in module.build(results, output or results):
         print(path)

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from sws import interruption
 from sws.cli.arguments import (
     Checkpoints,
     Method,
@@ -23,6 +22,7 @@ from sws.cli.arguments import (
     interactive,
     numbers,
 )
+from sws.training import interruption
 
 
 @contextmanager
@@ -54,11 +54,11 @@ def pretrain(
     Example:
       sws pretrain lenet-300-100_mnist --seed 1
     """
-    from sws.targets import find_experiment
+    from sws.study.plan import find_experiment
 
     experiment = find_experiment(pair)
     with _working():
-        from sws import stages
+        from sws.study import stages
 
         folder = stages.pretrain(
             experiment,
@@ -88,12 +88,12 @@ def compress(
     Example:
       sws compress lenet-300-100_mnist --seed 1
     """
-    from sws.targets import find_experiment
+    from sws.study.plan import find_experiment
 
     experiment = find_experiment(pair)
     experiment.point(method, point)
     with _working():
-        from sws import stages
+        from sws.study import stages
 
         folder = stages.compress(
             experiment,
@@ -123,13 +123,13 @@ def tune(
     Example:
       sws tune lenet-300-100_mnist candidates.yaml --seeds 1,2,3
     """
-    from sws.targets import find_experiment
+    from sws.study.plan import find_experiment
 
     experiment, chosen = find_experiment(pair), numbers(seeds)
     if not candidates.is_file():
         raise FileNotFoundError(2, "there is no such file", str(candidates))
     with _working():
-        from sws import tuning
+        from sws.study import tuning
 
         tuning.tune(
             experiment,

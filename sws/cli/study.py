@@ -19,10 +19,11 @@ from sws.cli.arguments import (
     names,
     numbers,
 )
+from sws.files import write_text
 
 if TYPE_CHECKING:
-    from sws.runs import MethodPoint, Pair
-    from sws.targets import Target
+    from sws.runs.records import MethodPoint, Pair
+    from sws.study.plan import Target
 
 TargetName = Annotated[str, typer.Argument(help="all, baselines, mnist, …, or smoke.")]
 Output = Annotated[Path | None, typer.Option(help="Where to write; default in the results.")]
@@ -47,9 +48,9 @@ def status(
       sws status mnist
       watch -n 30 sws status mnist
     """
-    from sws import status as module
-    from sws.config import load_configuration
-    from sws.targets import Plan
+    from sws.config.configuration import load_configuration
+    from sws.study import status as module
+    from sws.study.plan import Plan
 
     _check_target(target)
     plan = Plan(load_configuration(*(config or [CONFIG])))
@@ -77,7 +78,7 @@ def data(
       sws data
       sws data mnist
     """
-    from sws import datasets
+    from sws.data import datasets
 
     if output is not None and len(dataset or ()) != 1:
         raise typer.BadParameter("--output is for one data set; name it")
@@ -100,10 +101,9 @@ def data(
 
 
 def _write_json(path: Path, values: dict) -> None:
-    from sws import tables
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    tables.write_text(path, json.dumps(values, indent=1) + "\n")
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def tables(
@@ -126,8 +126,8 @@ def tables(
     Example:
       sws tables mnist --seeds 1,2,3
     """
-    from sws import tables as module
-    from sws.targets import split_pairs
+    from sws.report import tables as module
+    from sws.study.plan import split_pairs
 
     chosen = chosen_target(target, config, pairs, seeds)
     written = module.build(
@@ -161,8 +161,8 @@ def figures(
     Example:
       sws figures mnist --only fig1_weights,fig3_components
     """
-    from sws import figures as module
-    from sws.targets import METHOD, POINT, figure_names, find_experiment, split_pairs
+    from sws.report import figures as module
+    from sws.study.plan import METHOD, POINT, figure_names, find_experiment, split_pairs
 
     chosen = chosen_target(target, config, pairs, seeds)
     settings = {
@@ -201,7 +201,7 @@ def compare(
     Example:
       sws compare results results/reference
     """
-    from sws import compare as module
+    from sws.report import reproduction as module
 
     comparison = module.build(new, reference, output, confidence)
     print(comparison.to_text(), end="")
@@ -240,8 +240,8 @@ def publish(
       sws publish cifar10 --seeds 1 --partial
       sws publish studies
     """
-    from sws import publish as module
-    from sws.targets import split_pairs
+    from sws.study import publish as module
+    from sws.study.plan import split_pairs
 
     targets = target or ["mnist"]
     points: dict[Pair, list[MethodPoint]] = {}
@@ -270,7 +270,7 @@ def publish(
 
 def points_of(target: Target) -> dict[Pair, list[MethodPoint]]:
     """The runs that a target wants of each of its pairs."""
-    from sws.targets import METHOD, POINT, find_experiment, points, split_pair
+    from sws.study.plan import METHOD, POINT, find_experiment, points, split_pair
 
     if not target.compares:
         return {split_pair(pair): [(METHOD, POINT)] for pair in target.pairs}
@@ -283,24 +283,24 @@ def chosen_target(
     name: str, config: Sequence[Path] | None, pairs: str | None, seeds: str | None
 ) -> Target:
     """A target as configured, with the pairs and seeds given on the command line instead."""
-    from sws import targets
-    from sws.config import load_configuration
+    from sws.config.configuration import load_configuration
+    from sws.study import plan
 
     _check_target(name)
     given_seeds = tuple(numbers(seeds)) if seeds is not None else None
     for pair in names(pairs or ""):
-        targets.find_experiment(pair)
+        plan.find_experiment(pair)
     if pairs is not None and given_seeds:
-        return targets.Target(name, tuple(names(pairs)), given_seeds, {})
-    plan = targets.Plan(load_configuration(*(config or [CONFIG])))
+        return plan.Target(name, tuple(names(pairs)), given_seeds, {})
+    plan = plan.Plan(load_configuration(*(config or [CONFIG])))
     found = plan.target(name)
     chosen = tuple(names(pairs)) if pairs is not None else found.pairs
     missing = {pair: fix for pair, fix in found.missing.items() if pair in chosen}
-    return targets.Target(name, chosen, given_seeds or found.seeds, missing)
+    return plan.Target(name, chosen, given_seeds or found.seeds, missing)
 
 
 def _check_target(name: str) -> None:
-    from sws.targets import TARGETS
+    from sws.study.plan import TARGETS
 
     if name not in TARGETS:
         raise typer.BadParameter(f"no target {name!r}; choose from {', '.join(TARGETS)}")

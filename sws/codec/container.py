@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,8 @@ from sws.codec.layers import (
 )
 from sws.codec.range_coding import Coder, Decoder, Encoder, Meter
 from sws.codec.raw import CODEBOOK, DEAD_UNIT, PLAIN, RawModel, planes
-from sws.network import QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.files import write_bytes
+from sws.network.quantized import QuantizedNetwork, QuantizedTensor, RawTensor
 
 PARTS = ("indexes", "values", "codebook", "tables", "raw", "header")
 CHECKSUM_BYTES = 4
@@ -164,20 +164,8 @@ def write(network: QuantizedNetwork, path: str | os.PathLike) -> int:
     -------
     The number of bytes written.
     """
-    path, data = Path(path), encode(network)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    data = encode(network)
+    write_bytes(path, data)
     return len(data)
 
 

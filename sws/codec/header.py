@@ -16,7 +16,13 @@ import numpy as np
 
 from sws.codec.errors import CorruptFileError
 from sws.codec.layers import matrix_shape
-from sws.network import RAW_DTYPES, Architecture, InputSpec, QuantizedNetwork, QuantizedTensor
+from sws.network.quantized import (
+    RAW_DTYPES,
+    Architecture,
+    InputSpec,
+    QuantizedNetwork,
+    QuantizedTensor,
+)
 
 MAGIC = b"SWS\x01"  # the last byte is the version of the format
 METADATA_BOUND = 1 << 20  # bytes of JSON

@@ -29,6 +29,7 @@ from sws.codec.errors import CorruptFileError
 from sws.codec.huffman import LENGTH_BITS, BitReader, BitWriter, canonical_codes, code_lengths
 from sws.codec.range_coding import Coder, Meter
 from sws.codec.relative_index import INDEX_BITS, RelativeIndex, relative_index, to_matrix
+from sws.network.quantized import index_dtype
 
 CODINGS = ("empty", "huffman", "relative", "bitmap")
 STEP_WORK, ENTRY_WORK = 256, 8  # what a chunk of a bitmap and a relative index cost the reader
@@ -92,11 +93,6 @@ def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
     """Output units × everything else; a vector is one row."""
     rows = shape[0] if len(shape) > 1 else 1
     return rows, math.prod(shape[len(shape) > 1 :])
-
-
-def index_dtype(entries: int) -> np.dtype:
-    """Smallest unsigned type for indexes into a codebook: the one that decoding gives."""
-    return np.dtype(np.uint8 if entries <= 2**8 else np.uint16)
 
 
 def code_layer(

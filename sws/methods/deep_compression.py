@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sws.baselines import DeepCompression, IterativePruning, TrainedCentroids
-from sws.clustering import cluster_nonzeros
-from sws.compression import Compressed, Process
-from sws.masking import MaskedWeights, check_layers, of_layer
-from sws.parameters import compressible
-from sws.sharing import SharedWeights
-from sws.trace import Trace
-from sws.training import Batches, FitSettings
+from sws.compression.clustering import cluster_nonzeros
+from sws.compression.masking import MaskedWeights, check_layers, of_layer
+from sws.compression.process import Compressed, Process
+from sws.compression.sharing import SharedWeights
+from sws.compression.trace import Trace
+from sws.config.deep_compression import DeepCompression, IterativePruning, TrainedCentroids
+from sws.network.weights import compressible
+from sws.training.loop import Batches, FitSettings
 
 
 class LayerwisePruning(MaskedWeights):

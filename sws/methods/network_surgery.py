@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from sws.baselines import NetworkSurgery, Surgery
-from sws.clustering import cluster_nonzeros
-from sws.compression import Compressed, Process, flat_weights
-from sws.masking import check_layers, inside_pct, layer_of, of_layer
-from sws.parameters import compressible
-from sws.trace import Trace
-from sws.training import Batches, FitSettings, Method
+from sws.compression.clustering import cluster_nonzeros
+from sws.compression.masking import check_layers, inside_pct, layer_of, of_layer
+from sws.compression.process import Compressed, Process, flat_weights
+from sws.compression.trace import Trace
+from sws.config.network_surgery import NetworkSurgery, Surgery
+from sws.network.weights import compressible
+from sws.training.loop import Batches, FitSettings, Method
 
 
 class SplicedWeights(Method):

@@ -10,19 +10,19 @@ own from the same start.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
 from sws import codec
-from sws.baselines import GradualPruning, NoPrior
-from sws.clustering import cluster_nonzeros
-from sws.compression import Compressed, Process, flat_weights
-from sws.masking import MaskedWeights, threshold_of
-from sws.parameters import compressible
-from sws.trace import Trace
-from sws.training import Batches
+from sws.compression.clustering import cluster_nonzeros
+from sws.compression.masking import MaskedWeights, threshold_of
+from sws.compression.process import Compressed, Process, flat_weights
+from sws.compression.trace import Trace
+from sws.config.no_prior import GradualPruning, NoPrior
+from sws.network.weights import compressible
+from sws.training.loop import Batches
 
 
 class GloballyPruned(MaskedWeights):
@@ -98,6 +98,22 @@ def compress(
     best.seconds["search"] = spent - best.seconds["retrain"] - best.seconds["quantize"]
     best.measures.update(tries=len(tries), matched_bytes=match.bytes)
     return best
+
+
+def following(settings: NoPrior, metrics: Mapping[str, Any]) -> NoPrior:
+    """These settings with the size to match filled in, from the run that it follows.
+
+    Parameters
+    ----------
+    metrics : that run's ``metrics.json``; its share of non-zeros is the first guess.
+    """
+    match = settings.match.model_copy(
+        update={
+            "bytes": int(metrics["bytes"]["file"]),
+            "nonzero_pct": float(metrics["nonzero_pct"]),
+        }
+    )
+    return settings.model_copy(update={"match": match})
 
 
 def search(

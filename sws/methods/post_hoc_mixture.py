@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from sws.baselines import PostHocMixture
-from sws.compression import Compressed, Process, flat_weights
-from sws.likelihood import Tabulated
-from sws.mixture import BetaPrior, Mixture, initial_components
-from sws.quantization import quantize
-from sws.trace import Trace
-from sws.training import Batches
+from sws.compression.assignment import quantize
+from sws.compression.process import Compressed, Process, flat_weights
+from sws.compression.trace import Trace
+from sws.config.post_hoc_mixture import PostHocMixture
+from sws.prior.estimators import Tabulated
+from sws.prior.mixture import BetaPrior, Mixture, initial_components
+from sws.training.loop import Batches
 
 
 def fit_mixture(weights: list[nn.Parameter], settings: PostHocMixture) -> Mixture:

@@ -16,8 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sws.compression import Compressed, Process, flat_weights
-from sws.likelihood import (
+from sws.compression.assignment import quantize
+from sws.compression.process import Compressed, Process, flat_weights
+from sws.compression.trace import Trace
+from sws.config.sections import Precision, Retraining
+from sws.config.soft_weight_sharing import Prior
+from sws.config.soft_weight_sharing import SoftWeightSharing as Settings
+from sws.network.weights import compressible, gradients, memory_order
+from sws.prior.estimators import (
     Components,
     Estimator,
     Exact,
@@ -26,13 +32,8 @@ from sws.likelihood import (
     SubsampledSums,
     Tabulated,
 )
-from sws.mixture import BetaPrior, GammaPrior, Mixture, MixtureDescent, initial_components
-from sws.parameters import compressible, gradients, memory_order
-from sws.quantization import quantize
-from sws.sections import Precision, Prior, Retraining
-from sws.sections import SoftWeightSharing as Settings
-from sws.trace import Trace
-from sws.training import Batches, DivergedError, FitSettings, Method
+from sws.prior.mixture import BetaPrior, GammaPrior, Mixture, MixtureDescent, initial_components
+from sws.training.loop import Batches, DivergedError, FitSettings, Method
 
 
 class SoftWeightSharing(Method):
@@ -45,7 +46,7 @@ class SoftWeightSharing(Method):
     seed : of Appendix C's sampling.
     scales : by name, the unit of a tensor's weights: the prior is one of w / scale, and the
         optimiser's steps are in that unit. Frozen weights shape the mixture and do not move.
-    held : names of scale-free tensors, whose norms stay as they are (:mod:`sws.batch_norm`).
+    held : names of scale-free tensors, whose norms stay as they are (:mod:`sws.network.batch_norm`).
     """
 
     def __init__(
@@ -266,7 +267,7 @@ def compress(
     batches : ``batches(epoch)`` yields (inputs, labels).
     images : N, the number of training images.
     retrained_as : what retrains, for methods that vary this one.
-    surroundings : further fields of :class:`sws.compression.Process`.
+    surroundings : further fields of :class:`sws.compression.process.Process`.
 
     Raises
     ------

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from sws.baselines import Slab, SpikeSlab
-from sws.clustering import cluster_nonzeros
-from sws.compression import Compressed, Process, flat_weights
-from sws.likelihood import Components, Statistics
+from sws.compression.assignment import assign_map
+from sws.compression.clustering import cluster_nonzeros
+from sws.compression.process import Compressed, Process, flat_weights
+from sws.config.sections import Precision
+from sws.config.soft_weight_sharing import Prior, Proportion
+from sws.config.spike_slab import Slab, SpikeSlab
 from sws.methods.soft_weight_sharing import SoftWeightSharing
-from sws.quantization import assign_map
-from sws.sections import Precision, Prior, Proportion
-from sws.training import Batches
+from sws.prior.estimators import Components, Statistics
+from sws.training.loop import Batches
 
 HELD = 10.0  # pseudo-count of the slab's width, as a multiple of the number of weights
 

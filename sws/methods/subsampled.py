@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sws.compression import Compressed
-from sws.likelihood import Subsampled
+from sws.compression.process import Compressed
+from sws.config.soft_weight_sharing import SoftWeightSharing as Settings
 from sws.methods import soft_weight_sharing
 from sws.methods.soft_weight_sharing import SoftWeightSharing
-from sws.parameters import gradients, memory_order
-from sws.sections import SoftWeightSharing as Settings
-from sws.training import Batches
+from sws.network.weights import gradients, memory_order
+from sws.prior.estimators import Subsampled
+from sws.training.loop import Batches
 
 BETA_2 = 0.999  # the framework's default, which fit() keeps
 

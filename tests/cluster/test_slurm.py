@@ -11,7 +11,7 @@ import pytest
 import yaml
 from checkout import EXPERIMENT, MNIST_SMOKE, Checkout
 
-from sws.status import read_lock
+from sws.study.status import read_lock
 
 pytestmark = pytest.mark.workflow
 

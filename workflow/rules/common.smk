@@ -1,4 +1,4 @@
-# Input functions, and how outputs are marked for the report. What they ask is in sws/targets.py.
+# Input functions, and how outputs are marked for the report. What they ask is in sws/study/plan.py.
 
 
 def made(target):
@@ -9,7 +9,7 @@ def made(target):
         *(
             path
             for kind in ("costs", "coders")
-            if target in targets.COMPARING
+            if target in plan.COMPARING
             for path in getattr(rules, f"{kind}_{target}").output
         ),
     ]

@@ -13,12 +13,12 @@ rule profile:
     threads: 64
     params:
         seconds=lambda w: 0.02 if w.dataset.endswith("-smoke") else 1.0,
-        code=provenance.code_hash("sws.inference")[:16],
+        code=code_hash("sws.measure.inference")[:16],
     shell:
         "OMP_NUM_THREADS=1 sws --log {log} profile {input} {output} --seconds {params.seconds}"
 
 
-for target in targets.COMPARING:
+for target in plan.COMPARING:
 
     rule:
         name:
@@ -37,7 +37,7 @@ for target in targets.COMPARING:
             target=target,
             pairs=",".join(PLAN.target(target).runnable),
             seeds=",".join(map(str, PLAN.target(target).seeds)),
-            code=provenance.code_hash("sws.costs")[:16],
+            code=code_hash("sws.report.costs")[:16],
         shell:
             "sws --log {log} costs {params.target} --results {params.results}"
             " --pairs '{params.pairs}' --seeds {params.seeds}"
@@ -60,7 +60,7 @@ for target in targets.COMPARING:
             seeds=",".join(map(str, PLAN.target(target).seeds)),
             # the command takes it from the environment
             nncodec=os.environ.get("SWS_NNCODEC", ""),
-            code=provenance.code_hash("sws.coders")[:16],
+            code=code_hash("sws.report.coders")[:16],
         shell:
             "sws --log {log} coders {params.target} --results {params.results}"
             " --pairs '{params.pairs}' --seeds {params.seeds}"

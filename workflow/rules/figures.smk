@@ -1,7 +1,7 @@
 # The figures of each target, from its runs and the tuning trials that lie in the results.
 
 
-for target in targets.TARGETS:
+for target in plan.TARGETS:
 
     rule:
         name:
@@ -21,7 +21,7 @@ for target in targets.TARGETS:
             pairs=",".join(PLAN.target(target).runnable),
             seeds=",".join(map(str, PLAN.target(target).seeds)),
             points=lambda wildcards, target=target: PLAN.points_id(target),
-            code=provenance.code_hash("sws.figures")[:16],
+            code=code_hash("sws.report.figures")[:16],
         shell:
             "sws --log {log} figures {params.target} --results {params.results}"
             " --pairs '{params.pairs}' --seeds {params.seeds}"

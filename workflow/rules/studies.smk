@@ -14,14 +14,14 @@ rule prior_cost:
     # asks for a whole machine, so that nothing else runs while it takes times
     threads: 64
     params:
-        code=provenance.code_hash("sws.prior_cost")[:16],
+        code=code_hash("sws.measure.prior_cost")[:16],
     shell:
         "sws --log {log} prior-cost {wildcards.case} {wildcards.estimator} {output}"
 
 
 rule prior_study:
     input:
-        expand(PRIOR_COST, case=targets.PRIOR_CASES, estimator=targets.PRIOR_ESTIMATORS),
+        expand(PRIOR_COST, case=plan.PRIOR_CASES, estimator=plan.PRIOR_ESTIMATORS),
     output:
         table("studies", "prior", "What a step of the prior costs"),
         multiext(f"{RESULTS}/tables/studies/prior", ".csv", ".md"),
@@ -38,7 +38,7 @@ rule prior_study:
     localrule: True
     params:
         results=lambda wildcards: RESULTS,
-        code=provenance.code_hash("sws.prior_study")[:16],
+        code=code_hash("sws.report.prior_study")[:16],
     shell:
         "sws --log {log} prior-study --results {params.results}"
 

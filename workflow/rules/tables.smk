@@ -1,7 +1,7 @@
 # A table for each target, from its runs alone.
 
 
-for target in targets.TARGETS:
+for target in plan.TARGETS:
 
     rule:
         name:
@@ -27,7 +27,7 @@ for target in targets.TARGETS:
             seeds=",".join(map(str, PLAN.target(target).seeds)),
             missing=",".join(PLAN.target(target).missing),
             points=lambda wildcards, target=target: PLAN.points_id(target),
-            code=provenance.code_hash("sws.tables")[:16],
+            code=code_hash("sws.report.tables")[:16],
         shell:
             "sws --log {log} tables {params.target} --results {params.results}"
             " --pairs '{params.pairs}' --seeds {params.seeds} --no-data '{params.missing}'"

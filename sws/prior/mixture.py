@@ -1,0 +1,250 @@
+"""The prior of the paper: a mixture of Gaussians over all weights of a network, and hyper-priors.
+
+    log p(w, θ) = Σ_i log Σ_k π_k N(w_i | μ_k, 1/λ_k)  +  Σ_k log Gamma(λ_k)  +  log Beta(π_0)
+
+Component 0 is the zero component: μ_0 = 0 never moves, and π_0 is either fixed or learned under the
+Beta hyper-prior (Sec. 3, App. B). Hyper-priors are densities of λ and of π_0 themselves, without
+the Jacobian of whatever parametrisation is optimised, and count once per component.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sws.prior.estimators import Components, Statistics
+
+SMALLEST_PROPORTION = 1e-12
+
+
+@dataclass(frozen=True)
+class GammaPrior:
+    """Gamma(α, β) on a precision λ: log density (α − 1)·log λ − β·λ, up to a constant (App. B)."""
+
+    alpha: float
+    beta: float
+
+    def __post_init__(self) -> None:
+        if not (self.alpha > 0 and self.beta > 0):
+            raise ValueError(f"Gamma({self.alpha}, {self.beta}): α and β must be positive")
+
+    @classmethod
+    def from_mode_and_variance(cls, mode: float, variance: float) -> GammaPrior:
+        """From λ* = (α − 1)/β and α/β²: β = (λ* + √(λ*² + 4·variance)) / (2·variance)."""
+        if not (mode > 0 and variance > 0):
+            raise ValueError(f"mode {mode} and variance {variance} must be positive")
+        beta = (mode + math.sqrt(mode**2 + 4 * variance)) / (2 * variance)
+        return cls(1 + mode * beta, beta)
+
+    @property
+    def mode(self) -> float:
+        return (self.alpha - 1) / self.beta
+
+    def log_density(self, log_precisions: np.ndarray) -> np.ndarray:
+        return (self.alpha - 1) * log_precisions - self.beta * np.exp(log_precisions)
+
+
+@dataclass(frozen=True)
+class BetaPrior:
+    """Beta(α, β) on π_0: log density (α − 1)·log π_0 + (β − 1)·log(1 − π_0), up to a constant."""
+
+    alpha: float
+    beta: float
+
+    def __post_init__(self) -> None:
+        if not (self.alpha >= 1 and self.beta >= 1):
+            raise ValueError(f"Beta({self.alpha}, {self.beta}): α and β must be at least 1")
+
+    @classmethod
+    def from_mode(cls, mode: float, pseudo_count: float) -> BetaPrior:
+        """From mode (α − 1)/(α + β − 2) and pseudo-count α + β − 2, the weights it is worth."""
+        return cls(1 + mode * pseudo_count, 1 + (1 - mode) * pseudo_count)
+
+    def log_density(self, proportion: float) -> float:
+        return (self.alpha - 1) * math.log(proportion) + (self.beta - 1) * math.log1p(-proportion)
+
+
+def initial_components(
+    weights: Sequence[Tensor], size: int, zero_proportion: float, deviation: float
+) -> Components:
+    """Components as the paper starts them: means evenly over the weights' range, equal widths.
+
+    Parameters
+    ----------
+    size : J, the zero component included; at least 3, since one mean cannot span a range.
+    zero_proportion : π_0; the others share the rest equally.
+    deviation : σ of every component at the start.
+    """
+    if size < 3:
+        raise ValueError(f"a mixture of {size} has no two means to spread over the weights")
+    lowest = min(float(w.min()) for w in weights)
+    highest = max(float(w.max()) for w in weights)
+    if not lowest < highest:
+        raise ValueError("all weights are equal: there is no range to spread the means over")
+    means = np.concatenate([[0.0], np.linspace(lowest, highest, size - 1)])
+    proportions = np.full(size, (1 - zero_proportion) / (size - 1))
+    proportions[0] = zero_proportion
+    return Components(means, np.full(size, -2 * math.log(deviation)), np.log(proportions))
+
+
+class Mixture:
+    """The mixture's parameters θ and the two ways of following the weights with them.
+
+    Parameters
+    ----------
+    components : starting point; ``components.means[0]`` must be 0.
+    zero_precision, precision : Gamma hyper-priors of the zero and of the other components, or None.
+    zero_proportion : Beta hyper-prior under which π_0 is learned; None keeps π_0 fixed.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        zero_precision: GammaPrior | None = None,
+        precision: GammaPrior | None = None,
+        zero_proportion: BetaPrior | None = None,
+    ):
+        if components.means[0] != 0:
+            raise ValueError("component 0 is the zero component: its mean must be 0")
+        self.components = components
+        self.zero_proportion = zero_proportion
+        self.set_precision_priors(zero_precision, precision)
+
+    def set_precision_priors(self, zero: GammaPrior | None, others: GammaPrior | None) -> None:
+        """Replace the Gamma hyper-priors, as an annealing schedule does between epochs."""
+        gammas = [zero] + [others] * (len(self.components) - 1)
+        self._alpha = np.array([1.0 if g is None else g.alpha for g in gammas])
+        self._beta = np.array([0.0 if g is None else g.beta for g in gammas])
+
+    def log_hyper_prior(self) -> float:
+        """log p(θ) up to a constant: one Gamma term per component and one Beta term."""
+        c = self.components
+        total = float(((self._alpha - 1) * c.log_precisions - self._beta * c.precisions).sum())
+        if self.zero_proportion is not None:
+            total += self.zero_proportion.log_density(float(c.proportions[0]))
+        return total
+
+    def complexity(self, statistics: Statistics) -> float:
+        """L^C = −log p(w, θ), in nats."""
+        return -statistics.log_likelihood - self.log_hyper_prior()
+
+    def maximize(self, statistics: Statistics, damping: float = 1.0) -> None:
+        """One MAP-EM step: move θ towards the maximiser of the expected log joint.
+
+        π_0 = (R_0 + α − 1)/(I + α + β − 2) if learned; λ_k = (R_k/2 + α − 1)/(M_k/2 + β) with M_k
+        about the new mean; μ_k = Σ r w / R_k. With responsibilities held, each is exact; no
+        learning rate is involved.
+
+        Parameters
+        ----------
+        damping : in (0, 1]; 1 goes all the way. Acts on μ, log λ and π.
+        """
+        c, counts = self.components, statistics.counts
+        safe = np.maximum(counts, 1e-9)
+        shift = statistics.first_moments / safe
+        shift[0] = 0.0
+        second = np.maximum(statistics.second_moments - shift * statistics.first_moments, 0.0)
+        top, bottom = 0.5 * counts + self._alpha - 1, 0.5 * second + self._beta
+        known = (top > 0) & (bottom > 0)
+        target = np.where(known, np.log(np.where(known, top, 1) / np.where(known, bottom, 1)), 0)
+        log_precisions = np.where(known, target, c.log_precisions)
+        proportions = self._maximal_proportions(counts)
+        mixed = (1 - damping) * c.proportions + damping * proportions
+        self.components = Components(
+            c.means + damping * shift,
+            c.log_precisions + damping * (log_precisions - c.log_precisions),
+            np.log(np.maximum(mixed, SMALLEST_PROPORTION)),
+        )
+
+    def _maximal_proportions(self, counts: np.ndarray) -> np.ndarray:
+        zero = float(self.components.proportions[0])
+        if self.zero_proportion is not None:
+            prior = self.zero_proportion
+            extra = prior.alpha + prior.beta - 2
+            total = max(counts.sum() + extra, SMALLEST_PROPORTION)
+            zero = (counts[0] + prior.alpha - 1) / total
+            zero = min(max(zero, SMALLEST_PROPORTION), 1 - SMALLEST_PROPORTION)
+        others = np.maximum(counts[1:], SMALLEST_PROPORTION)
+        return np.concatenate([[zero], (1 - zero) * others / others.sum()])
+
+    def gradient(self, statistics: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gradient of L^C for μ, log λ and the mixing logits γ, each (J,).
+
+        π_k = (1 − π_0)·softmax(γ_1..γ_{J−1})_k, and π_0 = sigmoid(γ_0). Entry 0 of the first is 0,
+        and entry 0 of the last too unless π_0 is learned.
+        """
+        c = self.components
+        means, log_precisions, counts = statistics.gradients(c)
+        log_precisions = log_precisions + (self._alpha - 1) - self._beta * c.precisions
+        total, zero = counts.sum(), float(c.proportions[0])
+        shares = c.proportions / (1 - zero)
+        logits = counts - shares * (total - counts[0])
+        logits[0] = 0.0
+        if self.zero_proportion is not None:
+            prior = self.zero_proportion
+            logits[0] = counts[0] - zero * total
+            logits[0] += (prior.alpha - 1) * (1 - zero) - (prior.beta - 1) * zero
+        means = means.copy()
+        means[0] = 0.0
+        return -means, -log_precisions, -logits
+
+    def state_dict(self) -> dict[str, Tensor]:
+        c = self.components
+        return {
+            "means": torch.from_numpy(c.means.copy()),
+            "log_precisions": torch.from_numpy(c.log_precisions.copy()),
+            "log_proportions": torch.from_numpy(c.log_proportions.copy()),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.components = Components(
+            *(state[k].numpy().copy() for k in ("means", "log_precisions", "log_proportions"))
+        )
+
+
+class MixtureDescent:
+    """Joint gradient descent on θ by Adam, as in the paper (Sec. 4.2), with a rate a kind.
+
+    θ appears only in L^C, so the scale τ/N of that term would cancel in Adam but for its ε.
+
+    Parameters
+    ----------
+    rates : learning rates of the means, the log-precisions and the log-mixing proportions.
+    """
+
+    def __init__(self, mixture: Mixture, rates: tuple[float, float, float]):
+        self.mixture = mixture
+        c = mixture.components
+        zero = c.proportions[0]
+        logits = c.log_proportions.copy()
+        logits[0] = math.log(zero) - math.log1p(-zero)
+        self._parameters = [torch.from_numpy(v.copy()) for v in (c.means, c.log_precisions, logits)]
+        groups = [{"params": [p], "lr": r} for p, r in zip(self._parameters, rates, strict=True)]
+        self.optimizer = torch.optim.Adam(groups, eps=1e-15)
+
+    def step(self, statistics: Statistics) -> None:
+        """One Adam step on μ, log λ and the mixing logits."""
+        for parameter, gradient in zip(
+            self._parameters, self.mixture.gradient(statistics), strict=True
+        ):
+            parameter.grad = torch.from_numpy(gradient)
+        self.optimizer.step()
+        means, log_precisions, logits = (p.numpy() for p in self._parameters)
+        others = logits[1:] - logits[1:].max()
+        others = others - math.log(np.exp(others).sum())
+        log_zero, log_rest = -np.logaddexp(0, -logits[0]), -np.logaddexp(0, logits[0])
+        proportions = np.concatenate([[log_zero], log_rest + others])
+        self.mixture.components = Components(means.copy(), log_precisions.copy(), proportions)
+
+    def state_dict(self) -> dict:
+        return {"parameters": self._parameters, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        for parameter, saved in zip(self._parameters, state["parameters"], strict=True):
+            parameter.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,232 @@
+"""Figures 5 and 6: the hyper-priors on the precisions (Gamma) and on π_0 (Beta)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sws.report.figures import style
+from sws.report.figures.subject import Subject, in_units
+from sws.report.names import model_title
+from sws.runs.records import Pair
+
+PAPER_MODE = 400.0  # λ* = 1/0.05²: the paper's "variance 0.05" is a standard deviation (App. B).
+VARIANCES = (1e3, 3e3, 1e4, 3e4)
+BETA_MODE = 0.9
+PSEUDO_COUNTS = (5, 10, 50, 200)
+LINES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class InUse:
+    """A hyper-prior of our runs: of a Gamma (α, β), of a Beta (α, β) on π_0."""
+
+    kind: Literal["gamma", "beta"]
+    label: str
+    alpha: float
+    beta: float
+
+
+def gamma_from_mode(mode: float, variance: float) -> tuple[float, float]:
+    """(α, β) of the Gamma density with a given mode (α − 1)/β and variance α/β² (App. B)."""
+    rate = (mode + np.sqrt(mode**2 + 4 * variance)) / (2 * variance)
+    return 1 + mode * rate, rate
+
+
+def beta_from_mode(mode: float, pseudo_count: float) -> tuple[float, float]:
+    """(α, β) of the Beta density with a given mode (α − 1)/(α + β − 2) and α + β."""
+    alpha = 1 + mode * (pseudo_count - 2)
+    return alpha, pseudo_count - alpha
+
+
+def in_use(settings: Mapping[Pair, Mapping[str, Any]], weights: Mapping[Pair, int]) -> list[InUse]:
+    """The hyper-priors of our settings, equal ones once, with the models' names.
+
+    Parameters
+    ----------
+    settings : pair → its settings, as plain values; their ``prior`` section is what counts.
+    weights : pair → number of weights; without it, a Beta (a fraction of it) is left out.
+    """
+    found: dict[tuple, list[str]] = {}
+    for pair, point in settings.items():
+        prior, name = point["prior"], model_title(pair[0]) + in_units(point)
+        for part, key in (("zero component", "zero_precision"), ("others", "precision")):
+            if values := _gamma(prior.get(key)):
+                found.setdefault(("gamma", part, *values), []).append(name)
+        share = prior.get("zero_proportion") or {}
+        if share.get("learned") and share.get("pseudo_count") and pair in weights:
+            # The pseudo-count is α + β − 2: what the hyper-prior adds to the weights' own votes.
+            values = beta_from_mode(share["value"], share["pseudo_count"] * weights[pair] + 2)
+            found.setdefault(("beta", "π₀", *values), []).append(name)
+    return [
+        InUse(kind, f"{', '.join(dict.fromkeys(names))}: {part}", alpha, beta)
+        for (kind, part, alpha, beta), names in found.items()
+    ]
+
+
+def _gamma(values: object) -> tuple[float, float] | None:
+    if not isinstance(values, Mapping):
+        return None
+    if values.get("alpha") and values.get("beta"):
+        return float(values["alpha"]), float(values["beta"])
+    if values.get("mode") and values.get("variance"):
+        alpha, beta = gamma_from_mode(values["mode"], values["variance"])
+        return float(alpha), float(beta)
+    return None
+
+
+def draw_gamma(subject: Subject) -> Figure:
+    """Gamma densities at the paper's mode for several variances, and those in use."""
+    from scipy import stats  # the workflow reads the names of figures at every start
+
+    ours = _ours(subject, "gamma")
+    schedules = annealing(subject.settings)
+    figure, panels = _panels(bool(ours) + bool(schedules))
+    grid = np.linspace(1, 900, 1200)
+    for variance, line, colour in zip(VARIANCES, LINES, _colours(), strict=True):
+        alpha, beta = gamma_from_mode(PAPER_MODE, variance)
+        label = f"variance {variance:,.0f}  (α = {alpha:.3g}, β = {beta:.3g})"
+        panels[0].plot(
+            grid, stats.gamma.pdf(grid, alpha, scale=1 / beta), line, color=colour, label=label
+        )
+    _mark(panels[0], PAPER_MODE, "mode 400: σ = 0.05")
+    panels[0].set_title("at the paper's mode, as in its figure 5")
+    if ours:
+        parts = [stats.gamma(prior.alpha, scale=1 / prior.beta) for prior in ours]
+        low = max(1e-3, min(p.ppf(0.0005) for p in parts))
+        grid = np.linspace(low, max(p.ppf(0.9995) for p in parts), 2000)
+        for prior, part, look in zip(ours, parts, _looks(), strict=False):
+            mode = (prior.alpha - 1) / prior.beta
+            label = f"{prior.label}\nα = {prior.alpha:,.5g}, β = {prior.beta:,.4g}, "
+            label += f"mode {mode:,.0f} (σ = {mode**-0.5:.3g})"
+            panels[1].plot(grid, part.pdf(grid), label=label, **look)
+        panels[1].set_title("in use here (at the start of retraining)")
+    if schedules:
+        _draw_annealing(panels.pop(), schedules)
+    for axes in panels:
+        axes.set_xlabel("precision λ = 1/σ²")
+        _finish(axes, "density of λ")
+        _sigma_axis(axes)
+    figure.suptitle("Gamma hyper-prior on a component's precision")
+    return figure
+
+
+def annealing(
+    settings: Mapping[Pair, Mapping[str, Any]],
+) -> dict[tuple[str, tuple[tuple[float, float], ...]], list[str]]:
+    """Hyper-priors given by σ: (component, knots of fraction and σ) → the models that use them."""
+    found: dict[tuple[str, tuple[tuple[float, float], ...]], list[str]] = {}
+    for pair, point in settings.items():
+        for part, key in (("zero component", "zero_precision"), ("others", "precision")):
+            knots = (point["prior"].get(key) or {}).get("deviation")
+            if isinstance(knots, int | float):
+                knots = [(0.0, knots)]
+            if isinstance(knots, list | tuple):
+                place = (part + in_units(point), tuple((float(at), float(s)) for at, s in knots))
+                found.setdefault(place, []).append(model_title(pair[0]))
+    return found
+
+
+def _draw_annealing(axes: Axes, schedules: Mapping) -> None:
+    """σ at the mode of each Gamma that is given by it, over the epochs of retraining."""
+    for ((part, knots), names), look in zip(schedules.items(), _looks(), strict=False):
+        at, sigma = zip(*((0.0, knots[0][1]), *knots, (1.0, knots[-1][1])), strict=True)
+        axes.plot(np.multiply(100, at), sigma, label=f"{part}\n({', '.join(names)})", **look)
+    axes.set_yscale("log")
+    axes.set_ylim(top=4 * max(sigma for _, knots in schedules for _, sigma in knots))
+    axes.set_xlabel("epochs of retraining, %")
+    axes.set_ylabel("σ at the mode of the Gamma")
+    moves = any(len(knots) > 1 for _, knots in schedules)
+    axes.set_title(f"in use here: the mode is {'annealed' if moves else 'fixed'}")
+    axes.legend(loc="upper right", fontsize=8)
+
+
+def _sigma_axis(axes: Axes) -> None:
+    """A second axis above with the standard deviations that the precisions stand for."""
+    low, high = axes.get_xlim()
+    places = [place for place in axes.get_xticks() if place > 0 and low <= place <= high]
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(places, [f"{place**-0.5:.3g}" for place in places], fontsize=8)
+    top.set_xlabel("standard deviation σ", labelpad=7)
+
+
+def draw_beta(subject: Subject) -> Figure:
+    """Beta densities at mode 0.9 for several pseudo-counts, and the one in use."""
+    from scipy import stats  # the workflow reads the names of figures at every start
+
+    ours = _ours(subject, "beta")
+    figure, panels = _panels(bool(ours))
+    grid = np.linspace(0, 1, 1001)
+    for count, line, colour in zip(PSEUDO_COUNTS, LINES, _colours(), strict=True):
+        alpha, beta = beta_from_mode(BETA_MODE, count)
+        label = f"α + β = {count}  (α = {alpha:.4g}, β = {beta:.3g})"
+        panels[0].plot(grid, stats.beta.pdf(grid, alpha, beta), line, color=colour, label=label)
+    _mark(panels[0], BETA_MODE, "mode 0.9", "right")
+    panels[0].set_title("at mode 0.9, as in the paper's figure 6")
+    if ours:
+        parts = [stats.beta(prior.alpha, prior.beta) for prior in ours]
+        low, high = min(p.ppf(1e-5) for p in parts), max(p.ppf(1 - 1e-5) for p in parts)
+        grid = np.linspace(low, high, 2000)
+        for prior, part, look in zip(ours, parts, _looks(), strict=False):
+            mode = (prior.alpha - 1) / (prior.alpha + prior.beta - 2)
+            label = f"{prior.label}\nα = {prior.alpha:,.7g}, β = {prior.beta:,.5g}, mode {mode:.5g}"
+            panels[1].plot(grid, part.pdf(grid), label=label, **look)
+        panels[1].xaxis.set_major_locator(MaxNLocator(5))
+        panels[1].set_title("in use here")
+    for axes in panels:
+        axes.set_xlabel("share of the zero component π₀")
+        _finish(axes, "density of π₀")
+    figure.suptitle("Beta hyper-prior on the zero component's share")
+    return figure
+
+
+def _ours(subject: Subject, kind: str) -> list[InUse]:
+    weights = {run.case.pair: int(run.metrics["weights"]) for run in subject.runs}
+    return [prior for prior in in_use(subject.settings, weights) if prior.kind == kind]
+
+
+def _panels(extra: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=((6.4, 10, 15)[extra], 4.6), layout="constrained")
+    return figure, list(figure.subplots(1, 1 + extra, squeeze=False)[0])
+
+
+def _colours() -> list:
+    return list(style.ramp(np.linspace(0.35, 1, 4)))
+
+
+def _looks() -> Iterator[dict]:
+    """Line styles that stay apart in grey, without end."""
+    colours = itertools.cycle((style.INK, style.THEIRS, style.MIDDLE))
+    for line, colour in zip(itertools.cycle(LINES), colours, strict=False):
+        yield {"ls": line, "color": colour}
+
+
+def _mark(axes: Axes, x: float, text: str, side: str = "left") -> None:
+    axes.axvline(x, color=style.THEIRS, lw=1)
+    place = 5 if side == "left" else -5
+    axes.annotate(
+        text,
+        (x, 1),
+        (place, -3),
+        xycoords=axes.get_xaxis_transform(),
+        textcoords="offset points",
+        ha=side,
+        va="top",
+        color=style.THEIRS,
+        fontsize=9,
+    )
+
+
+def _finish(axes: Axes, label: str) -> None:
+    axes.set_ylabel(label)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.05)
+    low, high = axes.get_lines()[0].get_xdata()[[0, -1]]
+    axes.set_xlim(low, high)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, handlelength=2.6)

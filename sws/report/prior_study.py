@@ -1,0 +1,133 @@
+"""Table and figure of the prior's cost, from what :mod:`sws.measure.prior_cost` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from sws.report.figures import style
+from sws.report.tables import number, to_csv, write_texts
+from sws.runs.records import ResultsError
+
+NAMES = {"broadcast": "broadcast + autograd", "exact": "exact", "tabulated": "tabulated"}
+COLUMNS = (
+    *("case", "weights", "components", "estimator", "threads", "seconds", "speed_up"),
+    *("first_seconds", "extra_memory_mb", "error_weights", "error_mixture"),
+)
+MARKS = {"broadcast": "s", "exact": "D", "tabulated": "o"}
+Row = dict[str, Any]
+
+
+def title(estimator: str) -> str:
+    """An estimator's name for a reader."""
+    if estimator.startswith("subsampled-"):
+        return f"subsampled, K = {int(estimator.split('-')[1]):,}"
+    return NAMES[estimator]
+
+
+def rows(results: Path) -> list[Row]:
+    """A row for each measurement, cases by size; ``speed_up`` is over broadcast with autograd.
+
+    Raises
+    ------
+    ResultsError
+        If there is no measurement, or one is damaged.
+    """
+    found = []
+    for path in sorted(Path(results, "studies", "prior").glob("*/*.json")):
+        try:
+            found.append(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            raise ResultsError(f"{path}: damaged; delete it and run the study again") from None
+    if not found:
+        raise ResultsError(f"{results}/studies/prior: nothing measured; run 'snakemake studies'")
+    slow = {r["case"]: r["seconds"] for r in found if r["estimator"] == "broadcast"}
+    for row in found:
+        base = slow.get(row["case"])
+        row["speed_up"] = base / row["seconds"] if base and row["seconds"] else None
+    order = [*NAMES, *sorted({r["estimator"] for r in found} - set(NAMES), key=len)]
+    found.sort(key=lambda r: (r["weights"], order.index(r["estimator"])))
+    return [{c: r.get(c) for c in COLUMNS} for r in found]
+
+
+def markdown(table: Sequence[Row]) -> str:
+    """The table for readers."""
+    lines = [
+        "# One step of the prior",
+        "",
+        "Gradients for all weights and sums for the mixture, after the mixture has moved. Memory "
+        "is above weights and gradients; errors are relative, against float64.",
+        "",
+        "| weights × components | estimator | seconds | speed-up | memory, MB | error, weights "
+        "| error, mixture |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in table:
+        size = f"{row['case']}: {row['weights']:,} × {row['components']}"
+        if row["seconds"] is None:
+            lines.append(f"| {size} | {title(row['estimator'])} | out of memory | | | | |")
+            continue
+        speed = "" if row["speed_up"] is None else number(row["speed_up"])
+        lines.append(
+            f"| {size} | {title(row['estimator'])} | {row['seconds']:.3g} | {speed} "
+            f"| {row['extra_memory_mb']:,.0f} | {row['error_weights']:.1e} "
+            f"| {row['error_mixture']:.1e} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw(table: Sequence[Row]) -> Figure:
+    """Time, memory and the weights' gradient error against the number of weights."""
+    figure = Figure(figsize=(10, 4.6))
+    panels = figure.subplots(1, 3)
+    labels = (
+        ("seconds", "time of a step, seconds"),
+        ("extra_memory_mb", "memory above weights and gradients, MB"),
+        ("error_weights", "error of the weights' gradient, relative"),
+    )
+    estimators = list(dict.fromkeys(r["estimator"] for r in table))
+    sampled = [e for e in estimators if e not in NAMES]
+    for axes, (column, label) in zip(panels, labels, strict=True):
+        for estimator in estimators:
+            own = [r for r in table if r["estimator"] == estimator and r[column]]
+            dashed = estimator in sampled
+            shade = 0.35 + 0.3 * sampled.index(estimator) if dashed else None
+            colour = style.ramp([shade])[0] if dashed else _colour(estimator)
+            axes.plot(
+                [r["weights"] for r in own],
+                [max(r[column], 0.1) if column == "extra_memory_mb" else r[column] for r in own],
+                color=colour,
+                linestyle="--" if dashed else "-",
+                marker="v" if dashed else MARKS[estimator],
+                markersize=5,
+                label=title(estimator),
+            )
+        axes.set(xscale="log", yscale="log", xlabel="weights", title=label)
+        axes.grid(color=style.FAINT, linewidth=0.5)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", ncols=3)
+    sizes = dict.fromkeys((r["case"], r["weights"], r["components"]) for r in table)
+    told = ", ".join(f"{case} {w / 1e6:.3g} M × {j}" for case, w, j in sizes)
+    figure.suptitle(f"What one step of the prior costs\n{told}", fontsize=11)
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    return figure
+
+
+def _colour(estimator: str) -> str:
+    return {"broadcast": style.THEIRS, "exact": style.INK, "tabulated": style.OURS}[estimator]
+
+
+def build(results: Path, output: Path) -> list[Path]:
+    """Write ``tables/studies/prior.*`` and ``figures/studies/fig10_prior.{svg,png}``."""
+    table = rows(results)
+    figures = output / "figures" / "studies"
+    figures.mkdir(parents=True, exist_ok=True)
+    texts = {"prior.csv": to_csv(table, COLUMNS), "prior.md": markdown(table)}
+    written = write_texts(output / "tables" / "studies", texts)
+    with style.drawing():
+        drawn = style.save(draw(table), figures / "fig10_prior")
+    return [*written, *drawn]

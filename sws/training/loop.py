@@ -1,0 +1,320 @@
+"""The one training loop. It knows no method: pre-training is the method that adds nothing.
+
+A method hooks into :func:`fit` at five places (:class:`Method`); that is all that priors, masks,
+projections and per-cluster gradients need.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sws.training.checkpoints import Checkpoint
+from sws.training.interruption import between
+
+LOG = logging.getLogger(__name__)
+CHECK_EVERY = 20  # steps between looks at the loss, which a GPU has to be waited for
+
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+
+
+class DivergedError(RuntimeError):
+    """Training met a value it cannot go on from; the message names step, quantity and remedy."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """A step did not fit into memory; the message names the epoch and what would help."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how fast.
+
+    Attributes
+    ----------
+    epochs : passes over the data.
+    learning_rate : the highest.
+    final_rate : fraction of it that is left at the end of a cosine decay; 1 keeps it constant.
+    warm_up : fraction of the steps over which the rate rises linearly, before it decays.
+    optimizer : ``adamw``, or ``sgd`` with Nesterov's momentum of 0.9.
+    weight_decay : on weights only; decoupled under AdamW, added to the gradient under SGD.
+    bfloat16 : autocast of the forward and backward pass; parameters stay float32.
+    """
+
+    epochs: int
+    learning_rate: float
+    final_rate: float = 0.0
+    weight_decay: float = 0.0
+    bfloat16: bool = False
+    warm_up: float = 0.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step of all."""
+        rising = self.warm_up * steps
+        if step < rising:
+            return self.learning_rate * (step + 1) / (rising + 1)
+        cosine = 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
+
+
+class Method:
+    """What a training method may add to the loop; this one adds nothing."""
+
+    def attach(self, model: nn.Module) -> None:
+        """Called once, before the first epoch, with the model that will be trained."""
+
+    def parameter_groups(self, model: nn.Module, settings: FitSettings) -> list[dict[str, Any]]:
+        """Adam's parameter groups; by default weights decay and everything else does not.
+
+        A group may hold a ``rate_scale``, by which the schedule's learning rate is multiplied.
+        """
+        matrices = [p for p in model.parameters() if p.ndim > 1 and p.requires_grad]
+        others = [p for p in model.parameters() if p.ndim <= 1 and p.requires_grad]
+        return [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+
+    def prepare(self, optimizer: torch.optim.Optimizer) -> None:
+        """Called once with the optimiser, for methods that take steps of their own beside it."""
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch."""
+
+    def penalty(self) -> Tensor | None:
+        """A differentiable term to add to the mean cross-entropy of the batch."""
+        return None
+
+    def after_backward(self) -> None:
+        """Called with all gradients in place, before the optimiser's step."""
+
+    def after_step(self) -> None:
+        """Called after the optimiser's step."""
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Called after each epoch, before :meth:`record` and the checkpoint."""
+
+    def record(self) -> dict[str, float]:
+        """What to write into the history at the end of an epoch."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+@dataclass
+class History:
+    """One row an epoch, and the wall clock of them all, whichever process ran them."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def write(self, path: Path, columns: Sequence[str]) -> None:
+        """As CSV, nine significant digits, an empty field for what a row does not have."""
+        lines = [",".join(columns)]
+        for row in self.rows:
+            lines.append(",".join(_field(row.get(c)) for c in columns))
+        path.write_text("\n".join(lines) + "\n")
+
+
+def _field(value: float | str | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    method: Method,
+    settings: FitSettings,
+    *,
+    seed: int = 0,
+    checkpoint: Checkpoint | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    description: str = "",
+    progress: bool = False,
+) -> History:
+    """Train a classifier in place.
+
+    Parameters
+    ----------
+    batches : ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
+    method : what to add to plain training.
+    checkpoint : written at the start and after every epoch, and resumed from if it fits (same bytes
+        in the end as without the interruption).
+    validate : error in per cent on held-out data, called after every epoch.
+
+    Raises
+    ------
+    DivergedError
+        If the loss is not finite; the last checkpoint is left as it is.
+    OutOfMemoryError
+        If a step does not fit into memory; the same holds.
+    """
+    model.zero_grad(set_to_none=True)  # what an earlier training left must not reach the first step
+    method.attach(model)
+    groups = method.parameter_groups(model, settings)
+    optimizer = _optimizer(groups, settings)
+    method.prepare(optimizer)
+    history, first = History(), 0
+    started = time.perf_counter()
+    torch.manual_seed(seed)
+
+    def save(epochs: int) -> None:
+        if checkpoint is not None:
+            checkpoint.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "method": method.state_dict(),
+                    "history": history.rows,
+                    "epoch": epochs,
+                    "seconds": history.seconds,
+                    "random": torch.get_rng_state(),
+                }
+            )
+
+    if checkpoint is not None and (saved := checkpoint.load()) is not None:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        method.load_state_dict(saved["method"])
+        history.rows, first = saved["history"], saved["epoch"]
+        history.seconds = saved["seconds"]
+        started -= history.seconds
+        torch.set_rng_state(saved["random"])
+        LOG.info("%s epoch %d/%d: going on from here", description, first, settings.epochs)
+    else:
+        save(0)
+    for epoch in range(first, settings.epochs):
+        method.begin_epoch(epoch, settings.epochs)
+        try:
+            row = _train_epoch(
+                model, batches, method, settings, optimizer, epoch, description, progress
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                f"epoch {epoch + 1}: out of memory ({str(error).splitlines()[0][:120]}); lower "
+                "batch_size, or set bfloat16, or run fewer jobs at a time"
+            ) from error
+        row["error_val_pct"] = validate(model) if validate is not None else None
+        method.end_epoch(epoch, settings.epochs)
+        history.rows.append(row | method.record())
+        history.seconds = time.perf_counter() - started
+        save(epoch + 1)
+        LOG.info("%s epoch %d/%d: %s", description, epoch + 1, settings.epochs, _line(row))
+    return history
+
+
+def _line(row: dict[str, Any]) -> str:
+    """What a log says of an epoch."""
+    told = {"loss": "loss {:.4g}", "error_train_pct": "training error {:.2f} %"}
+    told |= {"error_val_pct": "validation error {:.2f} %"}
+    return ", ".join(text.format(row[k]) for k, text in told.items() if row.get(k) is not None)
+
+
+def _optimizer(groups: list[dict[str, Any]], settings: FitSettings) -> torch.optim.Optimizer:
+    rate = settings.learning_rate
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, rate, fused=True)
+
+
+def _train_epoch(
+    model, batches, method, settings, optimizer, epoch, description, progress
+) -> dict[str, float | None]:
+    model.train()
+    device = next(model.parameters()).device
+    total = torch.zeros(2, dtype=torch.float64, device=device)
+    seen, penalties = 0, 0.0
+    rate = settings.learning_rate
+    stream = batches(epoch)
+    length = _steps(batches)
+    label = f"{description} epoch {epoch + 1}/{settings.epochs}".strip()
+    bar = tqdm(stream, label, length, leave=False, disable=not progress, unit="batch")
+    for number, (x, y) in enumerate(between(bar)):
+        if length is not None:
+            rate = settings.rate(epoch * length + number, settings.epochs * length)
+        else:
+            rate = settings.rate(epoch, settings.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group.get("rate_scale", 1.0)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
+            logits = model(x)
+        loss = cross_entropy = F.cross_entropy(logits.float(), y)
+        if (penalty := method.penalty()) is not None:
+            loss = loss + penalty
+            penalties += float(penalty.detach())
+        optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        method.after_backward()
+        optimizer.step()
+        method.after_step()
+        with torch.no_grad():
+            wrong = (logits.argmax(dim=1) != y).sum()
+            total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
+        seen += len(y)
+        if (number + 1) % CHECK_EVERY == 0:
+            _check_finite(total, epoch, number, settings)
+    if not seen:
+        raise ValueError(
+            f"epoch {epoch + 1} yielded no batch; batches(epoch) must give new ones every time"
+        )
+    _check_finite(total, epoch, number, settings)
+    cross_entropy, wrong = (total / seen).tolist()
+    return {
+        "epoch": epoch + 1,
+        "learning_rate": rate,
+        "loss": cross_entropy + penalties / (number + 1),
+        "cross_entropy": cross_entropy,
+        "error_train_pct": 100 * wrong,
+    }
+
+
+def _check_finite(total: Tensor, epoch: int, number: int, settings: FitSettings) -> None:
+    if not torch.isfinite(total[0]):
+        raise DivergedError(
+            f"epoch {epoch + 1}, step {number + 1}: the cross-entropy is not finite; lower the "
+            f"learning rate (now {settings.learning_rate:g}) or τ"
+        )
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether an allocation failed; on a CPU the framework has no exception of its own for that."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def _steps(batches: Batches) -> int | None:
+    """Steps of an epoch, where the batches can tell."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+class Stopwatch:
+    """Wall-clock seconds of a ``with`` block."""
+
+    def __enter__(self) -> Stopwatch:
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._start
