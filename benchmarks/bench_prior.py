@@ -21,7 +21,8 @@ from sws.data.batches import TensorBatches
 from sws.methods.soft_weight_sharing import SoftWeightSharing
 from sws.models import registry
 from sws.network.weights import compressible
-from sws.prior.estimators import Components, Exact, Subsampled, Tabulated
+from sws.prior.components import Components
+from sws.prior.estimators import Exact, Subsampled, Tabulated
 from sws.training.loop import FitSettings, Method, fit
 
 

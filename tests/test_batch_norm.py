@@ -15,7 +15,8 @@ from sws.models import registry
 from sws.network import batch_norm
 from sws.network.to_module import build_module
 from sws.network.weights import compressible
-from sws.prior.estimators import Components, Exact, Subsampled, Tabulated
+from sws.prior.components import Components
+from sws.prior.estimators import Exact, Subsampled, Tabulated
 from sws.training.loop import FitSettings, Method, fit
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sws.prior.estimators import Components
+from sws.prior.components import Components
 from sws.prior.grid import CELLS, MAX_ELEMENTS, REACH, GradedGrid, ResolutionError
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from sws.prior import table
-from sws.prior.estimators import CHUNK, Components, Exact, Subsampled, SubsampledSums, Tabulated
+from sws.prior.components import Components
+from sws.prior.estimators import CHUNK, Exact, Subsampled, SubsampledSums, Tabulated
 
 NAMES = ("means", "log-precisions", "log-proportions")
 

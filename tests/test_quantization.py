@@ -17,7 +17,7 @@ from sws.compression.assignment import (
     quantize,
 )
 from sws.config.sections import Quantization
-from sws.prior.estimators import Components
+from sws.prior.components import Components
 
 BOOK = np.array([0.0, -0.5, -0.25, 0.25, 0.75])  # exact in float16
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.numpy import load
 
 from sws.compression.trace import BINS, Trace, serialize
-from sws.prior.estimators import Components
+from sws.prior.components import Components
 
 
 def components(shift):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sws.config.sections import Quantization
-from sws.prior.estimators import Components
+from sws.prior.components import Components
 
 CHUNK = 1 << 16
 

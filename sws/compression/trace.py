@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor
 
-from sws.prior.estimators import Components
+from sws.prior.components import Components
 
 BINS = 96
 SNAPSHOTS = 24  # histograms kept of a whole retraining

@@ -25,7 +25,8 @@ from sws import environment
 from sws.files import write_text
 from sws.models import registry
 from sws.network.weights import compressible
-from sws.prior.estimators import Components, Estimator, Exact, Statistics, Subsampled, Tabulated
+from sws.prior.components import Components, Statistics
+from sws.prior.estimators import Estimator, Exact, Subsampled, Tabulated
 
 CHUNK = 1 << 18  # weights of the float64 reference at a time
 ROUNDS = 5

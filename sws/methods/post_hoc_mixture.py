@@ -14,8 +14,10 @@ from sws.compression.assignment import quantize
 from sws.compression.process import Compressed, Process, flat_weights
 from sws.compression.trace import Trace
 from sws.config.post_hoc_mixture import PostHocMixture
+from sws.prior.components import initial_components
 from sws.prior.estimators import Tabulated
-from sws.prior.mixture import BetaPrior, Mixture, initial_components
+from sws.prior.hyper_priors import BetaPrior
+from sws.prior.mixture import Mixture
 from sws.training.loop import Batches
 
 

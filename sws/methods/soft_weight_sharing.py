@@ -23,16 +23,10 @@ from sws.config.sections import Precision, Retraining
 from sws.config.soft_weight_sharing import Prior
 from sws.config.soft_weight_sharing import SoftWeightSharing as Settings
 from sws.network.weights import compressible, gradients, memory_order
-from sws.prior.estimators import (
-    Components,
-    Estimator,
-    Exact,
-    Statistics,
-    Subsampled,
-    SubsampledSums,
-    Tabulated,
-)
-from sws.prior.mixture import BetaPrior, GammaPrior, Mixture, MixtureDescent, initial_components
+from sws.prior.components import Components, Statistics, initial_components
+from sws.prior.estimators import Estimator, Exact, Subsampled, SubsampledSums, Tabulated
+from sws.prior.hyper_priors import BetaPrior, GammaPrior
+from sws.prior.mixture import Mixture, MixtureDescent
 from sws.training.loop import Batches, DivergedError, FitSettings, Method
 
 

@@ -19,7 +19,7 @@ from sws.config.sections import Precision
 from sws.config.soft_weight_sharing import Prior, Proportion
 from sws.config.spike_slab import Slab, SpikeSlab
 from sws.methods.soft_weight_sharing import SoftWeightSharing
-from sws.prior.estimators import Components, Statistics
+from sws.prior.components import Components, Statistics
 from sws.training.loop import Batches
 
 HELD = 10.0  # pseudo-count of the slab's width, as a multiple of the number of weights

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,90 +30,10 @@ import torch
 from torch import Tensor
 
 from sws.prior import table
+from sws.prior.components import Components, Statistics
 from sws.prior.grid import GradedGrid, ResolutionError
 
 CHUNK = 1 << 15
-
-
-@dataclass(frozen=True, eq=False)
-class Components:
-    """The J components of a mixture, float64 vectors of shape (J,): μ, log λ = −2·log σ, log π."""
-
-    means: np.ndarray
-    log_precisions: np.ndarray
-    log_proportions: np.ndarray
-
-    @property
-    def precisions(self) -> np.ndarray:
-        return np.exp(self.log_precisions)
-
-    @property
-    def deviations(self) -> np.ndarray:
-        return np.exp(-0.5 * self.log_precisions)
-
-    @property
-    def proportions(self) -> np.ndarray:
-        return np.exp(self.log_proportions)
-
-    def __len__(self) -> int:
-        return len(self.means)
-
-    def log_joint(self, weights: np.ndarray) -> np.ndarray:
-        """log π_k N(w | μ_k, σ_k²) for float64 weights of any shape; components on a last axis."""
-        centred = weights[..., None] - self.means
-        constant = self.log_proportions + 0.5 * (self.log_precisions - math.log(2 * math.pi))
-        return constant - 0.5 * self.precisions * centred**2
-
-    def responsibilities(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(log p(w), r_k(w)), computed in the log domain, so far outliers do not underflow."""
-        joint = self.log_joint(weights)
-        peak = joint.max(axis=-1, keepdims=True)
-        ratio = np.exp(joint - peak)
-        total = ratio.sum(axis=-1, keepdims=True)
-        return (peak + np.log(total))[..., 0], ratio / total
-
-    def scores(self, weights: np.ndarray) -> np.ndarray:
-        """s(w) of float64 weights of any shape, in closed form."""
-        _, responsibilities = self.responsibilities(weights)
-        return (responsibilities * self.precisions * (self.means - weights[..., None])).sum(-1)
-
-
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """Sums over all weights under fixed components.
-
-    Attributes
-    ----------
-    log_likelihood : Σ_i log p(w_i), in nats.
-    counts : (J,) Σ_i r_k(w_i).
-    first_moments : (J,) Σ_i r_k(w_i)·(w_i − μ_k).
-    second_moments : (J,) Σ_i r_k(w_i)·(w_i − μ_k)².
-    """
-
-    log_likelihood: float
-    counts: np.ndarray
-    first_moments: np.ndarray
-    second_moments: np.ndarray
-
-    def scaled(self, factor: float) -> Statistics:
-        return Statistics(
-            self.log_likelihood * factor,
-            self.counts * factor,
-            self.first_moments * factor,
-            self.second_moments * factor,
-        )
-
-    def gradients(self, components: Components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gradients of Σ_i log p(w_i) for μ, log λ and log π, each (J,).
-
-        The last one treats the log π_k as free; a parametrisation projects it on the simplex.
-        """
-        precisions = components.precisions
-        return (
-            precisions * self.first_moments,
-            0.5 * (self.counts - precisions * self.second_moments),
-            self.counts,
-        )
 
 
 class Estimator(Protocol):

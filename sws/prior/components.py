@@ -1,0 +1,114 @@
+"""The J components of the mixture, what one says of a weight, and the sums over all weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The J components of a mixture, float64 vectors of shape (J,): μ, log λ = −2·log σ, log π."""
+
+    means: np.ndarray
+    log_precisions: np.ndarray
+    log_proportions: np.ndarray
+
+    @property
+    def precisions(self) -> np.ndarray:
+        return np.exp(self.log_precisions)
+
+    @property
+    def deviations(self) -> np.ndarray:
+        return np.exp(-0.5 * self.log_precisions)
+
+    @property
+    def proportions(self) -> np.ndarray:
+        return np.exp(self.log_proportions)
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def log_joint(self, weights: np.ndarray) -> np.ndarray:
+        """log π_k N(w | μ_k, σ_k²) for float64 weights of any shape; components on a last axis."""
+        centred = weights[..., None] - self.means
+        constant = self.log_proportions + 0.5 * (self.log_precisions - math.log(2 * math.pi))
+        return constant - 0.5 * self.precisions * centred**2
+
+    def responsibilities(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(log p(w), r_k(w)), computed in the log domain, so far outliers do not underflow."""
+        joint = self.log_joint(weights)
+        peak = joint.max(axis=-1, keepdims=True)
+        ratio = np.exp(joint - peak)
+        total = ratio.sum(axis=-1, keepdims=True)
+        return (peak + np.log(total))[..., 0], ratio / total
+
+    def scores(self, weights: np.ndarray) -> np.ndarray:
+        """s(w) of float64 weights of any shape, in closed form."""
+        _, responsibilities = self.responsibilities(weights)
+        return (responsibilities * self.precisions * (self.means - weights[..., None])).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Sums over all weights under fixed components.
+
+    Attributes
+    ----------
+    log_likelihood : Σ_i log p(w_i), in nats.
+    counts : (J,) Σ_i r_k(w_i).
+    first_moments : (J,) Σ_i r_k(w_i)·(w_i − μ_k).
+    second_moments : (J,) Σ_i r_k(w_i)·(w_i − μ_k)².
+    """
+
+    log_likelihood: float
+    counts: np.ndarray
+    first_moments: np.ndarray
+    second_moments: np.ndarray
+
+    def scaled(self, factor: float) -> Statistics:
+        return Statistics(
+            self.log_likelihood * factor,
+            self.counts * factor,
+            self.first_moments * factor,
+            self.second_moments * factor,
+        )
+
+    def gradients(self, components: Components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gradients of Σ_i log p(w_i) for μ, log λ and log π, each (J,).
+
+        The last one treats the log π_k as free; a parametrisation projects it on the simplex.
+        """
+        precisions = components.precisions
+        return (
+            precisions * self.first_moments,
+            0.5 * (self.counts - precisions * self.second_moments),
+            self.counts,
+        )
+
+
+def initial_components(
+    weights: Sequence[Tensor], size: int, zero_proportion: float, deviation: float
+) -> Components:
+    """Components as the paper starts them: means evenly over the weights' range, equal widths.
+
+    Parameters
+    ----------
+    size : J, the zero component included; at least 3, since one mean cannot span a range.
+    zero_proportion : π_0; the others share the rest equally.
+    deviation : σ of every component at the start.
+    """
+    if size < 3:
+        raise ValueError(f"a mixture of {size} has no two means to spread over the weights")
+    lowest = min(float(w.min()) for w in weights)
+    highest = max(float(w.max()) for w in weights)
+    if not lowest < highest:
+        raise ValueError("all weights are equal: there is no range to spread the means over")
+    means = np.concatenate([[0.0], np.linspace(lowest, highest, size - 1)])
+    proportions = np.full(size, (1 - zero_proportion) / (size - 1))
+    proportions[0] = zero_proportion
+    return Components(means, np.full(size, -2 * math.log(deviation)), np.log(proportions))
