@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sws.prior.components import Components, Statistics
+from sws.prior.hyper_priors import BetaPrior, GammaPrior
 
 SMALLEST_PROPORTION = 1e-12
 
