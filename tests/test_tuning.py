@@ -121,7 +121,7 @@ def test_every_published_trial_has_the_settings_of_its_candidate():
             settings, then = candidates[row["trial"]], json.loads(row["settings"])
             if settings.follows is not None:
                 given = then["match"]
-                settings = settings.following(
+                settings = method_module(method).following(settings,
                     {"bytes": {"file": given["bytes"]}, "nonzero_pct": given["nonzero_pct"]}
                 )
             assert tuning._agree(then, settings.model_dump(mode="json")), (table, row["trial"])
