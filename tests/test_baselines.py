@@ -381,7 +381,9 @@ def test_the_slab_keeps_its_width_and_both_keep_their_mean(done):
 
 
 def test_an_unknown_method_is_named():
-    with pytest.raises(ValueError, match="unknown method 'magic'; choose one of soft-weight-sharing"):
+    with pytest.raises(
+        ValueError, match="unknown method 'magic'; choose one of soft-weight-sharing"
+    ):
         methods.spec("magic")
 
 
