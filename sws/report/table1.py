@@ -19,6 +19,7 @@ from sws.report.verdicts import (
     COUNTED_ALIKE,
     MEASURES,
     RISE,
+    Measure,
     against_paper,
     paper_of,
     tolerance,
@@ -252,22 +253,31 @@ def verdict(runs: Sequence[Run], literature: Sequence[Published]) -> str:
     starts = [float(run.metrics["error_start_pct"]) for run in runs]
     ends = [float(run.metrics["error_end_pct"]) for run in runs]
     rises = [end - start for start, end in zip(starts, ends, strict=True)]
-    judged = []
-    for own, theirs, measure in (
-        (ratios, paper.ratio, MEASURES[column]),
-        (rises, paper.delta, RISE),
-    ):
-        difference = over_seeds(own).mean - theirs
-        judged.append(against_paper(difference, tolerance(own, [theirs], measure), measure))
-    ratio, rise = over_seeds(ratios), over_seeds(rises)
-    held = "Does not reproduce" if "worse" in judged else "Reproduces"
-    return (
-        f"{held}: {case_title(runs[0].case)} has {BY_NAME[column].heading} "
-        f"{number(ratio.mean, ratio.sd)} where {paper.label} reports "
-        f"{number(paper.ratio)} ({judged[0]}); its error changes by {signed(rise.mean)} "
-        f"points, from {over_seeds(starts).mean:.2f} to {over_seeds(ends).mean:.2f} %, theirs by "
-        f"{signed(paper.delta)}, from {paper.error_start:.2f} to {paper.error_end:.2f} % "
-        f"({judged[1]})."
+    shares = [float(run.metrics["nonzero_pct"]) for run in runs]
+    ratio, by_ratio = _judged(ratios, paper.ratio, MEASURES[column])
+    rise, by_rise = _judged(rises, paper.delta, RISE)
+    held = "do not reproduce" if "worse" in (by_ratio, by_rise) else "reproduce"
+    theirs = paper.label.partition(",")[0]
+    said = (
+        f"{case_title(runs[0].case)}: ratio and rise of the error {held}. "
+        f"{BY_NAME[column].heading} is {ratio}, {number(paper.ratio)} in {theirs} ({by_ratio}); "
+        f"the error goes from {over_seeds(starts).mean:.2f} to {over_seeds(ends).mean:.2f} % "
+        f"({signed(over_seeds(rises).mean)}), from {paper.error_start:.2f} to "
+        f"{paper.error_end:.2f} % there ({signed(paper.delta)}; {by_rise})"
+    )
+    if paper.nonzero_pct is not None:
+        share, by_share = _judged(shares, paper.nonzero_pct, MEASURES["nonzero_pct"])
+        said += (
+            f"; {share} % of the weights are not zero, {paper.nonzero_pct:.2f} there ({by_share})"
+        )
+    return f"{said}."
+
+
+def _judged(own: Sequence[float], theirs: float, measure: Measure) -> tuple[str, str]:
+    """Ours as text, and what it amounts to beside a published number."""
+    mean, sd, _ = over_seeds(own)
+    return number(mean, sd), against_paper(
+        mean - theirs, tolerance(own, [theirs], measure), measure
     )
 
 
