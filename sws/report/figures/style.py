@@ -1,16 +1,25 @@
-"""One look for all figures: sizes, colours that stay apart in grey, repeatable files."""
+"""One look for all figures: sizes, colours that stay apart in grey, repeatable files.
+
+Every figure is :data:`WIDTH` wide and no text in it is below :data:`SMALLEST`, so that it can be
+read where a page shows it 600 pixels wide. What to see in it is written below it, since a picture
+travels without the page that it was made for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from sws.files import replacing
@@ -21,19 +30,26 @@ THEIRS = "#c8641e"
 MIDDLE = "#7a9cc0"
 FAINT = "#c9ced6"
 RAMP = "Blues"
+WIDTH = 6.8  # inches
+SMALLEST = 7.5  # points: 9 pixels, shown 600 wide
+LINE = 108  # characters of a caption
+ENTRY = 46  # characters of an entry in a list below a figure
+INCHES_A_ROW = 0.165  # of such a list
 
 SETTINGS = {
     "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 10,
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
     "legend.frameon": False,
-    "figure.titlesize": 12,
+    "figure.titlesize": 11.5,
+    "figure.titleweight": "bold",
     "figure.dpi": 100,
     "savefig.dpi": 150,
     "hatch.linewidth": 0.6,
@@ -64,6 +80,66 @@ def save(figure: Figure, stem: Path) -> list[Path]:
             figure.savefig(beside, metadata=metadata, facecolor="white")
         paths.append(path)
     return paths
+
+
+def canvas(height: float) -> Figure:
+    """An empty figure of the common width, in inches."""
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def explain(figure: Figure, title: str, caption: str) -> None:
+    """Write a title above a figure, and below it what to see.
+
+    Parameters
+    ----------
+    figure : Figure
+        As :func:`canvas` makes it: its layout leaves room for both.
+    title : str
+        One line.
+    caption : str
+        A few sentences; they are wrapped.
+    """
+    figure.suptitle(title, x=0.012, ha="left")
+    text = textwrap.fill(caption, LINE)
+    figure.supxlabel(text, x=0.012, ha="left", fontsize=8.5, color="#333333", linespacing=1.3)
+
+
+def log_x(axes: Axes) -> None:
+    """A logarithmic axis with plain numbers on it."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(color="#e6e6e6", lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def better(axes: Axes, where: str) -> None:
+    """An arrow to the corner of what is small and right: ``left`` or ``right``."""
+    x, arrow = (0.015, "better ↙") if where == "left" else (0.985, "better ↘")
+    axes.text(x, 0.02, arrow, transform=axes.transAxes, ha=where, color="#555555", fontsize=9)
+
+
+def folded(name: str) -> str:
+    """A name on as many lines as it takes in a list below a figure."""
+    return textwrap.fill(name, ENTRY)
+
+
+def list_height(handles: Sequence[Artist]) -> float:
+    """Inches that :func:`list_below` takes for these."""
+    rows = [1 + str(handle.get_label()).count("\n") for handle in handles]
+    half = -(-len(rows) // 2)
+    return INCHES_A_ROW * (max(sum(rows[:half]), sum(rows[half:])) + 1) if rows else 0.05
+
+
+def list_below(axes: Axes, handles: Sequence[Artist], title: str = "") -> None:
+    """A legend of two columns in axes of its own."""
+    axes.set_axis_off()
+    if handles:
+        drawn = axes.legend(handles=handles, loc="upper left", ncols=2, fontsize=SMALLEST,
+                            labelspacing=0.5, handlelength=1.2, columnspacing=1.0, title=title,
+                            title_fontsize=8.5, alignment="left", borderaxespad=0)  # fmt: skip
+        drawn.set_in_layout(False)  # else the panels give way to it
 
 
 def ramp(values: np.ndarray) -> np.ndarray:
@@ -115,6 +191,7 @@ class NumberedMarks:
             return
         top = max((at for at, _, _ in marks), key=lambda at: at[1])
         numbers = ", ".join(str(n) for _, n, _ in sorted(marks, key=lambda mark: mark[:2]))
+        text |= {"zorder": 8, "path_effects": [withStroke(linewidth=2.5, foreground="white")]}
         axes.annotate(numbers, top, (0, 0.65 * self.size), va="bottom", color=INK, **text)
 
 
