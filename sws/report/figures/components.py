@@ -103,7 +103,7 @@ def _over_epochs(axes: Axes, trace: Trace, in_units: str) -> None:
             continue
         colour = style.ramp(darkness[j])
         low, high = means[:, j] - 2 * deviations[:, j], means[:, j] + 2 * deviations[:, j]
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.18, lw=0)
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.07, lw=0)
         axes.plot(epochs, means[:, j], color=colour, lw=0.8 + 1.2 * max(darkness[j], 0))
     zero = 2 * deviations[:, 0]
     axes.fill_between(

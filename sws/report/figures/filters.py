@@ -23,9 +23,9 @@ def draw_convolution(subject: Subject) -> Figure:
     if initial.ndim != 4 or initial.shape[1] != 1:
         raise ResultsError(f"{where}: the first layer is not a convolution of one channel")
     second = _second_layer(subject.a_run)
-    figure, above, below = _two(1.75, 3.0)
+    figure, above, below = _two(2.6, 3.0)
     order = np.arange(len(initial))
-    _grids(above, initial[:, 0], final[:, 0], order, 5 if len(order) <= 10 else 10)
+    _grids(above, initial[:, 0], final[:, 0], order, 5)
     alive = int(final.any(axis=(1, 2, 3)).sum())
     told = (
         f"Top: the first layer before and after; {alive} of its {len(final)} filters keep a "
@@ -145,7 +145,7 @@ def _grids(
                 x, y = (left - 0.5, left + width - 0.5), (top + height - 0.5, top - 0.5)
                 axes.plot(x, y, color="white", lw=1.5)
         axes.set_title(f"{title} (stroke: none left)" if dead else title)
-    figure.colorbar(image, ax=panels, label="weight", extend="both", pad=0.01)
+    figure.colorbar(image, ax=panels, label="weight", extend="both", pad=0.01, shrink=0.85)
 
 
 def _magnitudes(figure: SubFigure, values: np.ndarray, title: str) -> Axes:

@@ -146,7 +146,7 @@ def _draw_annealing(axes: Axes, schedules: Mapping) -> None:
 def _sigma_axis(axes: Axes) -> None:
     """A second axis above with the standard deviations that the precisions stand for."""
     low, high = axes.get_xlim()
-    largest = max(low, high / 40) ** -0.5
+    largest = max(low, high / 12) ** -0.5
     places = [sigma for sigma in SIGMAS if high**-0.5 <= sigma <= largest]
     top = axes.secondary_xaxis("top")
     top.set_xticks([sigma**-2 for sigma in places], [f"{sigma:g}" for sigma in places])

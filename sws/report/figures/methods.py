@@ -29,12 +29,15 @@ def draw(subject: Subject) -> Figure:
     points = operating_points(subject.compared)
     if not points:
         raise ResultsError(f"{subject.title}: no finished run of any method; run them first")
+    marks = style.NumberedMarks(size=11, fontsize=style.SMALLEST)
     figure = style.canvas(1.0)
     sizes, counts, legend, below = figure.subplots(4, 1, height_ratios=(1, 1, 1, 1))
     for method in dict.fromkeys(p.method for p in points):
         own = sorted((p for p in points if p.method == method), key=lambda p: p.file_bytes)
         _curve(sizes, own, [p.file_bytes / 1000 for p in own], method, spread=True)
         _curve(counts, own, [p.nonzero for p in own], method)
+        marks.avoid(sizes, [(p.file_bytes / 1000, p.error_end_pct) for p in own])
+        marks.avoid(counts, [(p.nonzero, p.error_end_pct) for p in own])
     frontier = pareto(points)
     sizes.step(
         [p.file_bytes / 1000 for p in frontier],
@@ -46,7 +49,6 @@ def draw(subject: Subject) -> Figure:
     )
     shown = [p for p in subject.literature if p.error_end is not None]
     dense = points[0].dense_bytes / 1000
-    marks = style.NumberedMarks(size=11, fontsize=style.SMALLEST)
     entries = _published(sizes, counts, shown, dense, _ceiling(points), marks)
     for axes in (sizes, counts):
         style.log_x(axes)
@@ -60,7 +62,7 @@ def draw(subject: Subject) -> Figure:
     heights = (*PANELS, style.list_height(ours), style.list_height(entries) + 0.15 * bool(entries))
     sizes.get_gridspec().set_height_ratios(heights)
     figure.set_figheight(sum(heights) + 1.75)
-    style.list_below(legend, ours)
+    style.list_below(legend, ours, handlelength=3.0)
     style.list_below(below, entries, "Published (filled: first-hand, hollow: quoted by others)")
     told = (
         "Every method under one protocol: same start, same coder. Above, look at which curve is "

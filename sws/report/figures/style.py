@@ -8,7 +8,7 @@ travels without the page that it was made for.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ FAINT = "#c9ced6"
 RAMP = "Blues"
 WIDTH = 6.8  # inches
 SMALLEST = 7.5  # points: 9 pixels, shown 600 wide
-LINE = 108  # characters of a caption
+LINE = 100  # characters of a caption
 ENTRY = 46  # characters of an entry in a list below a figure
 INCHES_A_ROW = 0.165  # of such a list
 
@@ -132,13 +132,37 @@ def list_height(handles: Sequence[Artist]) -> float:
     return INCHES_A_ROW * (max(sum(rows[:half]), sum(rows[half:])) + 1) if rows else 0.05
 
 
-def list_below(axes: Axes, handles: Sequence[Artist], title: str = "") -> None:
-    """A legend of two columns in axes of its own."""
+def list_below(
+    axes: Axes, handles: Sequence[Artist], title: str = "", handlelength: float = 1.2
+) -> None:
+    """A legend of two columns in axes of its own.
+
+    Parameters
+    ----------
+    axes : Axes
+        For the list alone.
+    handles : sequence of Artist
+        Its entries.
+    title : str
+        Above them.
+    handlelength : float
+        Room for a line, in units of the letters' size.
+    """
     axes.set_axis_off()
     if handles:
-        drawn = axes.legend(handles=handles, loc="upper left", ncols=2, fontsize=SMALLEST,
-                            labelspacing=0.5, handlelength=1.2, columnspacing=1.0, title=title,
-                            title_fontsize=8.5, alignment="left", borderaxespad=0)  # fmt: skip
+        drawn = axes.legend(
+            handles=handles,
+            loc="upper left",
+            ncols=2,
+            fontsize=SMALLEST,
+            labelspacing=0.5,
+            handlelength=handlelength,
+            columnspacing=1.0,
+            title=title,
+            title_fontsize=8.5,
+            alignment="left",
+            borderaxespad=0,
+        )
         drawn.set_in_layout(False)  # else the panels give way to it
 
 
@@ -159,13 +183,18 @@ class NumberedMarks:
     """Markers with numbers in them: dark on a hollow one, white on a filled one.
 
     Numbers are written last, when the axes have their limits (:meth:`write`): those of markers that
-    hide each other stand above them, since inside only the last could be read.
+    hide each other, or that something else hides, stand above them, where they can be read.
     """
 
     def __init__(self, size: float, fontsize: float):
         self.size = size
         self.fontsize = fontsize
         self._marks: dict[Axes, list[_Mark]] = {}
+        self._others: dict[Axes, list[tuple[float, float]]] = {}
+
+    def avoid(self, axes: Axes, points: Iterable[tuple[float, float]]) -> None:
+        """Markers without numbers, which would hide a number."""
+        self._others.setdefault(axes, []).extend(points)
 
     def add(self, axes: Axes, at: tuple[float, float], number: int, look: Mapping[str, Any]):
         larger = 1.35 if _is_triangle(look) else 1.0
@@ -177,14 +206,18 @@ class NumberedMarks:
             figure.draw_without_rendering()  # puts the axes where they will be
         for axes, marks in self._marks.items():
             pixels = axes.transData.transform([at for at, _, _ in marks])
-            for group in _touching(pixels, 0.8 * self.size * axes.figure.dpi / 72):
-                self._write(axes, [marks[k] for k in group])
+            near = 0.8 * self.size * axes.figure.dpi / 72
+            others = axes.transData.transform(self._others.get(axes) or [(np.nan, np.nan)])
+            hidden = np.linalg.norm(pixels[:, None] - others, axis=2).min(1) < near
+            for group in _touching(pixels, near):
+                above = len(group) > 1 or bool(hidden[group].any())
+                self._write(axes, [marks[k] for k in group], above)
 
-    def _write(self, axes: Axes, marks: list[_Mark]) -> None:
+    def _write(self, axes: Axes, marks: list[_Mark], above: bool) -> None:
         first, number, look = marks[0]
         text = {"fontsize": self.fontsize, "fontweight": "bold", "ha": "center", "zorder": 4}
         text["textcoords"] = "offset points"
-        if len(marks) == 1:
+        if not above:
             lower = 0.2 * self.size if _is_triangle(look) else 0.0
             text |= {"va": "center_baseline", "color": INK if look["mfc"] == "white" else "white"}
             axes.annotate(str(number), first, (0, -lower), **text)

@@ -101,7 +101,7 @@ def draw_bytes(subject: Subject) -> Figure:
         runs=runs,
         theirs=[point for point in theirs if point[1]],
         corner="left",
-        labels=("size, kB (ours: the file on disk; log scale)", "error, %"),
+        labels=("size, kB (ours: the file on disk; log scale)", "error, % (ours: validation)"),
         title="error against bytes",
         caption="Look at how far to the left the trials get before the error rises. A paper that "
         "gives a ratio and no bytes stands at the float32 bytes divided by its ratio.",

@@ -59,7 +59,7 @@ class JointPlot:
         self.strip.set_xticks([])
         self.strip.tick_params(left=False, labelleft=False)
         self.strip.spines[:].set_visible(False)
-        self.strip.set_xlabel("mix-\nture")
+        self.strip.set_xlabel("mixture", fontsize=8.5)
         self.in_strip: list[Artist] = []
         corner = self.figure.add_subplot(grid[0, 1:])
         corner.set_axis_off()
