@@ -7,7 +7,6 @@ import pytest
 from fabricated_runs import PRIOR, fabricate, fabricate_trials
 from PIL import Image
 from safetensors.numpy import save_file
-from scipy import stats
 
 from sws.report import figures
 from sws.report.figures import hyper_priors, indexing, tradeoff, weights
@@ -140,20 +139,6 @@ def test_relative_indexing_is_the_papers_example():
     assert [entry.gap for entry in stored] == [1, 3, 8, 3]
     assert [entry.padding for entry in stored] == [False, False, True, False]
     assert [entry.position for entry in stored] == [1, 4, 12, 15]
-
-
-def test_gamma_has_the_mode_and_variance_asked_for():
-    alpha, beta = hyper_priors.gamma_from_mode(400, 3000)
-    density = stats.gamma(alpha, scale=1 / beta)
-    grid = np.linspace(1, 1000, 100_000)
-    assert grid[density.pdf(grid).argmax()] == pytest.approx(400, abs=0.1)
-    assert density.var() == pytest.approx(3000)
-
-
-def test_beta_has_the_mode_and_pseudo_count_asked_for():
-    alpha, beta = hyper_priors.beta_from_mode(0.9, 50)
-    assert alpha + beta == 50
-    assert (alpha - 1) / (alpha + beta - 2) == pytest.approx(0.9)
 
 
 def test_hyper_priors_in_use_are_merged_over_pairs():

@@ -223,9 +223,9 @@ def mark_main(
     for name in dict.fromkeys(r["trial"] for r in rows):
         own = [r for r in rows if r["trial"] == name]
         if {r["seed"] for r in own} == seeds:
-            rise = [float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own]
-            size = [float(r["file_bytes"]) for r in own]
-            means[name] = (float(np.mean(rise)), float(np.mean(size)))
+            rise = (float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own)
+            size = (float(r["file_bytes"]) for r in own)
+            means[name] = (over_seeds(rise).mean, over_seeds(size).mean)
     if matched:
         fitting = {n: rise for n, (rise, _) in means.items()}
     else:
