@@ -140,11 +140,11 @@ def rewritten(text: str) -> str:
     """The text with every table between its comments computed anew."""
     frame = runs()
     for name, table in TABLES.items():
-        opening, closing = f"<!-- table: {name} -->\n", f"\n<!-- end: {name} -->"
+        opening, closing = f"<!-- table: {name} -->\n", f"<!-- end: {name} -->"
         pattern = re.escape(opening) + ".*?" + re.escape(closing)
         if not re.search(pattern, text, re.DOTALL):
             raise SystemExit(f"error: the README has no place for the table {name}: {opening}")
-        text = re.sub(pattern, opening + table(frame) + closing, text, flags=re.DOTALL)
+        text = re.sub(pattern, f"{opening}{table(frame)}\n{closing}", text, flags=re.DOTALL)
     return text
 
 
