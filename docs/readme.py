@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Write the README's tables anew from results/reference: `make readme`.
+"""Write the tables of README.md and docs/paper.md anew from results/reference: `make readme`.
 
 Each table stands between a pair of comments that name it. Everything in it is computed from the
-runs and from resources/published.csv; tests/test_docs.py fails if the README says anything else.
+runs and from resources/published.csv; tests/test_docs.py fails if a page says anything else.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -133,21 +132,40 @@ def methods(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"reproduction": reproduction, "methods": methods}
+def steps(frame: pd.DataFrame) -> str:
+    """The error after each step of our recipe."""
+    lines = [
+        "| network | start | retrained | assigned: where the paper stops | end |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for pair, label in NETWORKS.items():
+        rows = point(frame, pair, OURS, "main")
+        if len(rows):
+            errors = [f"error_{step}_pct" for step in ("start", "retrained", "assigned", "end")]
+            lines.append("| " + " | ".join([label, *(spread(rows[e], 2) for e in errors)]) + " |")
+    return "\n".join(lines)
 
 
-def rewritten(text: str) -> str:
-    """The text with every table between its comments computed anew."""
-    frame = runs()
-    for name, table in TABLES.items():
+PAGES = {
+    "README.md": {"reproduction": reproduction, "methods": methods},
+    "docs/paper.md": {"steps": steps},
+}
+
+
+def rewritten(page: str, frame: pd.DataFrame) -> str:
+    """The text of a page with every table between its comments computed anew."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, table in PAGES[page].items():
         opening, closing = f"<!-- table: {name} -->\n", f"<!-- end: {name} -->"
-        pattern = re.escape(opening) + ".*?" + re.escape(closing)
-        if not re.search(pattern, text, re.DOTALL):
-            raise SystemExit(f"error: the README has no place for the table {name}: {opening}")
-        text = re.sub(pattern, f"{opening}{table(frame)}\n{closing}", text, flags=re.DOTALL)
+        before, found, rest = text.partition(opening)
+        _, ended, after = rest.partition(closing)
+        if not found or not ended:
+            raise SystemExit(f"error: {page} lacks the comments around its table {name!r}")
+        text = f"{before}{opening}{table(frame)}\n{closing}{after}"
     return text
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(rewritten(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    reference = runs()
+    for name in PAGES:
+        (ROOT / name).write_text(rewritten(name, reference), encoding="utf-8")
