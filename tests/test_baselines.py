@@ -23,8 +23,9 @@ from sws.config.spike_slab import Slab, SpikeSlab
 from sws.data.batches import TensorBatches
 from sws.methods.deep_compression import LayerwisePruning, cluster_layers
 from sws.methods.network_surgery import SplicedWeights
-from sws.methods.no_prior import GloballyPruned, search
+from sws.methods.no_prior import GloballyPruned, following, search
 from sws.network.weights import compressible
+from sws.study.stages import method_module
 from sws.training.checkpoints import Checkpoint
 from sws.training.evaluation import error_pct
 from sws.training.loop import FitSettings, Method, fit
@@ -106,7 +107,7 @@ def measure(model):
 def run(method, start, **more):
     model = trained(start)
     settings = SETTINGS[method]
-    return methods.load(method)(model, batches(), 192, settings, measure=measure, **more)
+    return method_module(method).compress(model, batches(), 192, settings, measure=measure, **more)
 
 
 @pytest.fixture(scope="module")
@@ -338,9 +339,9 @@ def test_a_size_must_be_given():
     settings = SETTINGS["no-prior"].model_copy(update={"match": Match()})
     assert settings.follows == ("soft-weight-sharing", "main")
     with pytest.raises(ValueError, match=r"match\.bytes"):
-        methods.load("no-prior")(Network(), batches(), 192, settings)
+        method_module("no-prior").compress(Network(), batches(), 192, settings)
     metrics = {"bytes": {"file": 1234}, "nonzero_pct": 7.5}
-    filled = settings.following(metrics)
+    filled = following(settings, metrics)
     assert (filled.match.bytes, filled.match.nonzero_pct) == (1234, 7.5)
     assert filled.follows is None
     assert filled.fingerprint() != settings.fingerprint()
@@ -380,8 +381,10 @@ def test_the_slab_keeps_its_width_and_both_keep_their_mean(done):
 
 
 def test_an_unknown_method_is_named():
-    with pytest.raises(ValueError, match="no method 'magic'; choose one of soft-weight-sharing"):
-        methods.load("magic")
+    with pytest.raises(
+        ValueError, match="unknown method 'magic'; choose one of soft-weight-sharing"
+    ):
+        methods.spec("magic")
 
 
 def test_the_registry_needs_no_deep_learning_framework():
@@ -403,7 +406,7 @@ def test_settings_of_all_methods_are_told_apart(tmp_path):
 
     root = Path(__file__).resolve().parents[1]
     experiment = load_experiment(root / "config/experiments/lenet-300-100_mnist.yaml")
-    assert set(experiment.methods) == set(methods.MODULES)
+    assert set(experiment.methods) == set(methods.names())
     for method, points in experiment.methods.items():
         if method != "soft-weight-sharing-subsampled":
             assert len(points) >= 3, method

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from sws.config import methods
 from sws.config.sections import Retraining
 from sws.config.soft_weight_sharing import Prior, Proportion, SoftWeightSharing
 from sws.data.batches import TensorBatches
 from sws.methods.subsampled import OutsideAdam
+from sws.study.stages import method_module
 from sws.training.loop import FitSettings, Method, fit
 
 
@@ -80,7 +80,7 @@ def test_the_method_of_appendix_c_retrains_outside_adam_where_the_settings_say_s
     prior["estimator"] = "subsampled-outside"
     settings = SoftWeightSharing.model_validate({"prior": prior, "retraining": {"epochs": 1}})
     arguments = (batches, 64, settings)
-    done = methods.load("soft-weight-sharing-subsampled")(nn.Linear(30, 4), *arguments)
+    done = method_module("soft-weight-sharing-subsampled").compress(nn.Linear(30, 4), *arguments)
     assert done.seconds["prior"] > 0
     with pytest.raises(ValueError, match="soft-weight-sharing-subsampled"):
-        methods.load("soft-weight-sharing")(nn.Linear(30, 4), *arguments)
+        method_module("soft-weight-sharing").compress(nn.Linear(30, 4), *arguments)
