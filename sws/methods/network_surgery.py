@@ -15,11 +15,10 @@ from torch import nn
 
 from sws.compression.clustering import cluster_nonzeros
 from sws.compression.masking import check_layers, inside_pct, layer_of, of_layer
-from sws.compression.process import Compressed, Process, flat_weights
-from sws.compression.trace import Trace
+from sws.compression.process import Compressed, CompressionTask, Process
 from sws.config.network_surgery import NetworkSurgery, Surgery
 from sws.network.weights import compressible
-from sws.training.loop import Batches, FitSettings, Method
+from sws.training.loop import FitSettings, Method
 
 
 class SplicedWeights(Method):
@@ -121,24 +120,19 @@ class SplicedWeights(Method):
         self.draws.set_state(state["draws"])
 
 
-def compress(
-    model: nn.Module, batches: Batches, images: int, settings: NetworkSurgery, **surroundings: Any
-) -> Compressed:
-    """Operate on the network, then share and refine what is left. The model is changed in place.
+def compress(task: CompressionTask, settings: NetworkSurgery) -> Compressed:
+    """Operate on the network, then share and refine what is left.
 
     Parameters
     ----------
-    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
+    task : CompressionTask
+        What to compress.
+    settings : sws.config.network_surgery.NetworkSurgery
+        The operating point.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, unit=settings.unit, **surroundings)
-    trace = Trace.of_start(process.weights().values())
-    steps = retraining.epochs * -(-images // retraining.batch_size)
-    surgery = SplicedWeights(retraining, steps, process.seed)
+    process = Process(task, settings.unit)
+    surgery = SplicedWeights(retraining, task.steps(retraining), task.seed)
     process.retrain(surgery, retraining, optimizer=retraining.optimizer)
-    flat = flat_weights(process.weights())
-    codebook, index = cluster_nonzeros(flat, quantization.clusters)
-    network, before, indexes = process.finish(index, codebook, quantization)
-    trace.record(retraining.epochs, None, before, retraining.epochs)
-    arrays = trace.tensors(before, indexes, network.codebooks[0])
-    return process.compressed(network, arrays, nonzero_retrained_pct=surgery.nonzero_pct)
+    codebook, index = cluster_nonzeros(process.flat_weights(), quantization.clusters)
+    return process.finish(index, codebook, quantization, nonzero_retrained_pct=surgery.nonzero_pct)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sws.compression.assignment import quantize
-from sws.compression.process import Compressed, Process, flat_weights
+from sws.compression.process import Compressed, CompressionTask, Process
 from sws.compression.trace import Trace
 from sws.config.sections import Precision, Retraining
 from sws.config.soft_weight_sharing import Prior
@@ -27,7 +27,7 @@ from sws.prior.components import Components, Statistics, initial_components
 from sws.prior.estimators import Estimator, Exact, Subsampled, SubsampledSums, Tabulated
 from sws.prior.hyper_priors import BetaPrior, GammaPrior
 from sws.prior.mixture import Mixture, MixtureDescent
-from sws.training.loop import Batches, DivergedError, FitSettings, Method
+from sws.training.loop import DivergedError, FitSettings, Method
 
 
 class SoftWeightSharing(Method):
@@ -246,22 +246,18 @@ class SoftWeightSharing(Method):
 
 
 def compress(
-    model: nn.Module,
-    batches: Batches,
-    images: int,
-    settings: Settings,
-    *,
-    retrained_as: type[SoftWeightSharing] = SoftWeightSharing,
-    **surroundings: Any,
+    task: CompressionTask, settings: Settings, retrained_as: type[SoftWeightSharing] | None = None
 ) -> Compressed:
-    """Retrain under the prior, quantise, refine. The model is changed in place.
+    """Retrain under the prior, quantise, refine.
 
     Parameters
     ----------
-    batches : ``batches(epoch)`` yields (inputs, labels).
-    images : N, the number of training images.
-    retrained_as : what retrains, for methods that vary this one.
-    surroundings : further fields of :class:`sws.compression.process.Process`.
+    task : CompressionTask
+        What to compress.
+    settings : sws.config.soft_weight_sharing.SoftWeightSharing
+        The operating point.
+    retrained_as : type of SoftWeightSharing, optional
+        What retrains, for methods that vary this one.
 
     Raises
     ------
@@ -269,18 +265,16 @@ def compress(
         If the settings name an estimator that what retrains does not have.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, unit=settings.unit, **surroundings)
-    prior = retrained_as(
-        settings.prior, retraining, images, process.seed, process.scales, process.scale_free()
+    process = Process(task, settings.unit)
+    prior = (retrained_as or SoftWeightSharing)(
+        settings.prior, retraining, task.images, task.seed, process.scales, process.scale_free()
     )
     process.retrain(prior, retraining)
-    flat = flat_weights(process.weights())
-    codebook, index = quantize(flat, prior.mixture.components, quantization)
-    network, before, indexes = process.finish(index, codebook, quantization)
-    trace = prior.trace.tensors(before, indexes, network.codebooks[0])
-    done = process.compressed(network, trace)
-    done.seconds["prior"] = prior.seconds
-    return done
+    components = prior.mixture.components
+    codebook, index = quantize(process.flat_weights(), components, quantization)
+    return process.finish(
+        index, codebook, quantization, trace=prior.trace, seconds={"prior": prior.seconds}
+    )
 
 
 def gamma_prior(setting: Precision | None, count: int, progress: float) -> GammaPrior | None:

@@ -28,7 +28,7 @@ from torch import nn
 
 from sws import codec
 from sws.codec import rates
-from sws.compression.process import Compressed
+from sws.compression.process import Compressed, CompressionTask
 from sws.compression.trace import serialize
 from sws.config import methods
 from sws.config.experiment import Experiment
@@ -350,17 +350,16 @@ def compress_on(
     )
     saved: dict[str, Checkpoint] = {}
 
-    def checkpoint(stage: str) -> Checkpoint:
-        path = Path(checkpoints) / _below(folder) / f"{stage}.pt"
-        return saved.setdefault(stage, Checkpoint(path, identity))
+    def checkpoint(phase: str) -> Checkpoint:
+        path = Path(checkpoints) / _below(folder) / f"{phase}.pt"
+        return saved.setdefault(phase, Checkpoint(path, identity))
 
     first_layer, first = next((n, p) for n, p in model.named_parameters() if p.ndim > 1)
     filters = first.detach().contiguous().cpu().numpy().copy()
-    compressed = method_module(method).compress(
+    to_compress = CompressionTask(
         model,
         batches_of(task, settings, seed),
         task.images,
-        settings,
         seed=seed,
         checkpoint=checkpoint,
         measure=task.error,
@@ -369,6 +368,7 @@ def compress_on(
         input_spec=task.input_spec,
         progress=progress,
     )
+    compressed = method_module(method).compress(to_compress, settings)
     with Stopwatch() as encoding:
         data = codec.encode(compressed.network)
     with Stopwatch() as decoding:
