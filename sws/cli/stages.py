@@ -22,6 +22,7 @@ from sws.cli.arguments import (
     interactive,
     numbers,
 )
+from sws.errors import MissingFileError
 from sws.training import interruption
 
 
@@ -127,7 +128,7 @@ def tune(
 
     experiment, chosen = find_experiment(pair), numbers(seeds)
     if not candidates.is_file():
-        raise FileNotFoundError(2, "there is no such file", str(candidates))
+        raise MissingFileError(f"{candidates}: there is no such file")
     with _working():
         from sws.study import tuning
 

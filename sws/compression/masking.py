@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sws.errors import InputError
 from sws.network.weights import compressible
 from sws.training.loop import FitSettings, Method
 
@@ -33,7 +34,7 @@ def check_layers(model: nn.Module, *named: Mapping[str, float]) -> None:
     known = [layer_of(name) for name in compressible(model)]
     for layer in (key for names in named for key in names):
         if layer not in known:
-            raise ValueError(f"there is no layer {layer!r}; its layers are {', '.join(known)}")
+            raise InputError(f"there is no layer {layer!r}; its layers are {', '.join(known)}")
 
 
 class MaskedWeights(Method):

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sws import environment
+from sws.errors import InputError
 from sws.files import write_text
 from sws.models import registry
 from sws.network.weights import compressible
@@ -60,7 +61,7 @@ def case(name: str) -> Case:
         If there is no such case.
     """
     if name not in CASES:
-        raise ValueError(f"there is no case {name!r}; choose one of {', '.join(CASES)}")
+        raise InputError(f"there is no case {name!r}; choose one of {', '.join(CASES)}")
     return CASES[name]()
 
 

@@ -19,6 +19,7 @@ from sws.compression.clustering import cluster_nonzeros
 from sws.compression.masking import MaskedWeights, threshold_of
 from sws.compression.process import Compressed, CompressionTask, Process
 from sws.config.no_prior import GradualPruning, NoPrior
+from sws.errors import InputError
 from sws.network.weights import compressible
 
 
@@ -71,7 +72,7 @@ def compress(task: CompressionTask, settings: NoPrior) -> Compressed:
     """
     match = settings.match
     if match.bytes is None:
-        raise ValueError("no-prior needs match.bytes, or the metrics of the run that it follows")
+        raise InputError("no-prior needs match.bytes, or the metrics of the run that it follows")
     start = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
     weights = sum(w.numel() for w in compressible(task.model).values())
     tries: list[tuple[int, Compressed]] = []

@@ -22,6 +22,7 @@ from sws.compression.trace import Trace
 from sws.config.sections import Precision, Retraining
 from sws.config.soft_weight_sharing import Prior
 from sws.config.soft_weight_sharing import SoftWeightSharing as Settings
+from sws.errors import InputError
 from sws.network.weights import compressible, gradients, memory_order
 from sws.prior.components import Components, Statistics, initial_components
 from sws.prior.estimators import Estimator, Exact, Subsampled, SubsampledSums, Tabulated
@@ -94,7 +95,7 @@ class SoftWeightSharing(Method):
         if name == "subsampled-sums":
             return SubsampledSums(samples, self.seed)
         if name == "subsampled-outside":
-            raise ValueError(f"{name}: use the method soft-weight-sharing-subsampled")
+            raise InputError(f"{name}: use the method soft-weight-sharing-subsampled")
         return Tabulated()
 
     def _in_units(self) -> list[Tensor]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from sws.errors import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class Components:
@@ -103,11 +105,11 @@ def initial_components(
     deviation : σ of every component at the start.
     """
     if size < 3:
-        raise ValueError(f"a mixture of {size} has no two means to spread over the weights")
+        raise InputError(f"a mixture of {size} has no two means to spread over the weights")
     lowest = min(float(w.min()) for w in weights)
     highest = max(float(w.max()) for w in weights)
     if not lowest < highest:
-        raise ValueError("all weights are equal: there is no range to spread the means over")
+        raise InputError("all weights are equal: there is no range to spread the means over")
     means = np.concatenate([[0.0], np.linspace(lowest, highest, size - 1)])
     proportions = np.full(size, (1 - zero_proportion) / (size - 1))
     proportions[0] = zero_proportion

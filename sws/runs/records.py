@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from sws.errors import SwsError
+
 RUN_FILES = ("metrics.json", "model.sws", "history.csv", "trace.safetensors")
 Pair = tuple[str, str]
 """(model, data set)"""
@@ -27,7 +29,7 @@ RATES = ("nonzero", "han", "huffman", "file")
 REQUIRED = ("error_start_pct", "error_end_pct", "nonzero_pct", "cr", "bytes")
 
 
-class ResultsError(ValueError):
+class ResultsError(SwsError, ValueError):
     """A result file is missing, damaged or not what it should be; the message names the fix."""
 
 

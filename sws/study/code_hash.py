@@ -35,6 +35,7 @@ NEUTRAL = frozenset(
         "sws.data.datasets:load",  # its result is checked by a hash of its own
         "sws.data.readers",  # where raw images lie; their content is checked by its own hash
         "sws.environment",
+        "sws.errors",
         "sws.files",
         "sws.models.registry:NETWORKS",
         "sws.runs",
