@@ -15,7 +15,7 @@ from sws.config.soft_weight_sharing import Prior, SoftWeightSharing
 from sws.data.augmentation import Preparation, RandomShift
 from sws.data.batches import TensorBatches
 from sws.methods import soft_weight_sharing, subsampled
-from sws.methods.soft_weight_sharing import annealed, gamma_prior
+from sws.prior.hyper_priors import annealed, gamma_prior
 from sws.training.checkpoints import Checkpoint
 from sws.training.loop import DivergedError, FitSettings, Method, OutOfMemoryError, fit
 

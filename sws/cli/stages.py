@@ -18,7 +18,6 @@ from sws.cli.arguments import (
     Results,
     Seed,
     Seeds,
-    checkpoints_in,
     interactive,
     numbers,
 )
@@ -55,17 +54,18 @@ def pretrain(
     Example:
       sws pretrain lenet-300-100_mnist --seed 1
     """
+    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment = find_experiment(pair)
     with _working():
         from sws.study import stages
 
-        folder = stages.pretrain(
+        folder = stages.run_pretraining(
             experiment,
             seed,
             results,
-            checkpoints=checkpoints_in(results, checkpoints),
+            checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
         )
     print(folder)
@@ -89,6 +89,7 @@ def compress(
     Example:
       sws compress lenet-300-100_mnist --seed 1
     """
+    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment = find_experiment(pair)
@@ -96,13 +97,13 @@ def compress(
     with _working():
         from sws.study import stages
 
-        folder = stages.compress(
+        folder = stages.run_compression(
             experiment,
             method,
             point,
             seed,
             results,
-            checkpoints=checkpoints_in(results, checkpoints),
+            checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
         )
     print(folder)
@@ -124,6 +125,7 @@ def tune(
     Example:
       sws tune lenet-300-100_mnist candidates.yaml --seeds 1,2,3
     """
+    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment, chosen = find_experiment(pair), numbers(seeds)
@@ -138,7 +140,7 @@ def tune(
             candidates,
             chosen,
             results,
-            checkpoints=checkpoints_in(results, checkpoints),
+            checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
         )
 

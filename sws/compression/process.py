@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sws.compression.sharing import SharedWeights
-from sws.compression.trace import Trace
+from sws.compression.trace import TraceRecorder
 from sws.config.sections import Refinement, Training
 from sws.network import batch_norm
 from sws.network.from_module import build_network, check_buffers
@@ -219,7 +219,7 @@ class Process:
         codebook: np.ndarray,
         settings: Refinement,
         *,
-        trace: Trace | None = None,
+        trace: TraceRecorder | None = None,
         per_tensor: bool = False,
         seconds: Mapping[str, float] | None = None,
         **measures: Any,
@@ -234,7 +234,7 @@ class Process:
             (K,) values in the unit of the weights; entry 0 is 0.
         settings : Refinement
             Of the two phases that follow.
-        trace : Trace, optional
+        trace : TraceRecorder, optional
             Where the weights went, recorded by the method; without it, start and end.
         per_tensor : bool
             Whether each tensor gets a codebook of its own, of the entries that it uses.
@@ -336,9 +336,9 @@ class Process:
             architecture=self.task.architecture, input_spec=self.task.input_spec,
         )  # fmt: skip
 
-    def _start_and_end(self, before: list[Tensor]) -> Trace:
+    def _start_and_end(self, before: list[Tensor]) -> TraceRecorder:
         """The trace of a method that follows no mixture."""
-        trace = Trace.of_start(self._start)
+        trace = TraceRecorder.of_start(self._start)
         epochs = sum(len(h.rows) for phase, h in self.histories if phase == "retrain")
         trace.record(epochs, None, before, epochs)
         return trace

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sws.compression.assignment import quantize
 from sws.compression.process import Compressed, CompressionTask, Process
-from sws.compression.trace import Trace
+from sws.compression.trace import TraceRecorder
 from sws.config.post_hoc_mixture import PostHocMixture
 from sws.prior.components import initial_components
 from sws.prior.estimators import Tabulated
@@ -43,7 +43,7 @@ def compress(task: CompressionTask, settings: PostHocMixture) -> Compressed:
     """
     process = Process(task, settings.unit)
     weights = list(process.weights().values())
-    trace = Trace(weights)
+    trace = TraceRecorder(weights)
     mixture = fit_mixture(weights, settings)
     trace.record(0, mixture.components, weights)
     process.report("retrained")

@@ -7,7 +7,6 @@ the framework never builds a graph over I weights × J components.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,15 +17,15 @@ from torch import Tensor, nn
 
 from sws.compression.assignment import quantize
 from sws.compression.process import Compressed, CompressionTask, Process
-from sws.compression.trace import Trace
-from sws.config.sections import Precision, Retraining
+from sws.compression.trace import TraceRecorder
+from sws.config.sections import Retraining
 from sws.config.soft_weight_sharing import Prior
 from sws.config.soft_weight_sharing import SoftWeightSharing as Settings
 from sws.errors import InputError
 from sws.network.weights import compressible, gradients, memory_order
 from sws.prior.components import Components, Statistics, initial_components
 from sws.prior.estimators import Estimator, Exact, Subsampled, SubsampledSums, Tabulated
-from sws.prior.hyper_priors import BetaPrior, GammaPrior
+from sws.prior.hyper_priors import beta_prior, gamma_prior
 from sws.prior.mixture import Mixture, MixtureDescent
 from sws.training.loop import DivergedError, FitSettings, Method
 
@@ -71,12 +70,13 @@ class SoftWeightSharing(Method):
         self.norms = [(w, float(w.detach().norm())) for w in held]
         start = self._in_units()
         components = self.initial(start)
-        self.mixture = Mixture(components, zero_proportion=self._beta_prior())
+        beta = beta_prior(self.prior.zero_proportion, self.count)
+        self.mixture = Mixture(components, zero_proportion=beta)
         self.estimator = self.build_estimator()
         self.descent = None
         if self.prior.update == "adam":
             self.descent = MixtureDescent(self.mixture, self.prior.rates)
-        self.trace = Trace(start)
+        self.trace = TraceRecorder(start)
         self.trace.record(0, self.mixture.components, start)
 
     def build_estimator(self) -> Estimator:
@@ -127,12 +127,6 @@ class SoftWeightSharing(Method):
     def count(self) -> int:
         """I, the number of weights under the prior."""
         return sum(w.numel() for w in self.weights)
-
-    def _beta_prior(self) -> BetaPrior | None:
-        zero = self.prior.zero_proportion
-        if not zero.learned:
-            return None
-        return BetaPrior.from_mode(zero.value, zero.pseudo_count * self.count)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         progress = epoch / epochs
@@ -276,28 +270,3 @@ def compress(
     return process.finish(
         index, codebook, quantization, trace=prior.trace, seconds={"prior": prior.seconds}
     )
-
-
-def gamma_prior(setting: Precision | None, count: int, progress: float) -> GammaPrior | None:
-    """The Gamma hyper-prior that a setting means for a network of ``count`` weights.
-
-    Parameters
-    ----------
-    progress : fraction of the epochs that is over; an annealed deviation depends on it.
-    """
-    if setting is None:
-        return None
-    if setting.alpha is not None:
-        return GammaPrior(setting.alpha, setting.beta)
-    if setting.mode is not None:
-        return GammaPrior.from_mode_and_variance(setting.mode, setting.variance)
-    half = 0.5 * setting.pseudo_count * count
-    return GammaPrior(1 + half, half * annealed(setting.deviation, progress) ** 2)
-
-
-def annealed(deviation: float | Sequence[tuple[float, float]], progress: float) -> float:
-    """σ* at a fraction of the epochs: geometric between the knots, constant outside them."""
-    if isinstance(deviation, float | int):
-        return float(deviation)
-    at, value = zip(*deviation, strict=True)
-    return math.exp(float(np.interp(progress, at, np.log(value))))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,19 @@ class Trial:
     file_bytes: float
     cr_file: float
     main: bool
+
+
+def checkpoint_root(results: Path, chosen: Path | None = None) -> Path:
+    """Where checkpoints go: chosen, ``$SWS_CHECKPOINT_ROOT``, or below the results.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of the results.
+    chosen : Path, optional
+        What a configuration or a command says.
+    """
+    return Path(chosen or os.environ.get("SWS_CHECKPOINT_ROOT") or Path(results) / ".checkpoints")
 
 
 def profile_path(results: Path, case: Case, seed: int) -> Path:

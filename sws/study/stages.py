@@ -129,7 +129,7 @@ def _peak_memory_mb() -> float:
 # --- pretrain -------------------------------------------------------------------------------------
 
 
-def pretrain(
+def run_pretraining(
     experiment: Experiment, seed: int, results: Path, *, checkpoints: Path, progress: bool = False
 ) -> Path:
     """Train the network on the whole training set; the test set is read once, at the end.
@@ -250,7 +250,7 @@ def load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Modu
 # --- compress -------------------------------------------------------------------------------------
 
 
-def compress(
+def run_compression(
     experiment: Experiment,
     method: str,
     point: str,
