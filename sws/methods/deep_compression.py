@@ -27,11 +27,17 @@ class LayerwisePruning(MaskedWeights):
     evenly to its final value over the rounds, which are spread evenly over the first ``until`` of
     the epochs; the first round comes before the first epoch. What training has moved below the
     threshold in force is cut before every epoch.
+
+    Parameters
+    ----------
+    settings : IterativePruning
+        Quality, rounds and weight decay.
     """
 
     def __init__(self, settings: IterativePruning):
         super().__init__(settings.weight_decay)
         self.settings = settings
+        self.thresholds: dict[str, float] = {}  # by name of the weight, at the last round
 
     def attach(self, model: nn.Module) -> None:
         super().attach(model)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sws.compression.clustering import cluster_nonzeros
 from sws.compression.masking import check_layers, inside_pct, layer_of, of_layer
@@ -32,8 +32,19 @@ class SplicedWeights(Method):
 
     Parameters
     ----------
-    steps : of the whole training.
-    seed : of the draws.
+    settings : Surgery
+        Thresholds and how masks are updated.
+    steps : int
+        Of the whole training.
+    seed : int
+        Of the draws.
+
+    Attributes
+    ----------
+    shown : dict of str to nn.Parameter
+        The network's own weights and biases, which hold W ∘ T; from :meth:`attach` on.
+    latent, masks : dict of str to Tensor
+        W and T, by the same names.
     """
 
     def __init__(self, settings: Surgery, steps: int, seed: int = 0):
@@ -41,6 +52,11 @@ class SplicedWeights(Method):
         self.steps = steps
         self.step = 0
         self.draws = torch.Generator().manual_seed(seed)
+        self.shown: dict[str, nn.Parameter] = {}
+        self.others: list[nn.Parameter] = []
+        self.latent: dict[str, nn.Parameter] = {}
+        self.masks: dict[str, Tensor] = {}
+        self.thresholds: dict[str, float] = {}
 
     def attach(self, model: nn.Module) -> None:
         check_layers(model, self.settings.c_of)

@@ -28,8 +28,12 @@ class GloballyPruned(MaskedWeights):
 
     Parameters
     ----------
-    nonzeros : weights left in the end.
-    steps : of the whole training.
+    settings : GradualPruning
+        When and how often to prune.
+    nonzeros : int
+        Weights left in the end.
+    steps : int
+        Of the whole training.
     """
 
     def __init__(self, settings: GradualPruning, nonzeros: int, steps: int):
@@ -101,7 +105,10 @@ def following(settings: NoPrior, metrics: Mapping[str, Any]) -> NoPrior:
 
     Parameters
     ----------
-    metrics : that run's ``metrics.json``; its share of non-zeros is the first guess.
+    settings : NoPrior
+        The operating point.
+    metrics : mapping
+        That run's ``metrics.json``; its share of non-zeros is the first guess.
     """
     match = settings.match.model_copy(
         update={
@@ -122,10 +129,18 @@ def search(
 
     Parameters
     ----------
-    size_of : bytes of the file with so many non-zeros left; rises, up to noise.
-    first, most : where to begin, and the largest number.
-    tolerance : relative, of the size.
-    tries : calls of ``size_of``, at most.
+    size_of : callable
+        Bytes of the file with so many non-zeros left; rises, up to noise.
+    first : int
+        Where to begin.
+    most : int
+        The largest number.
+    wanted : int
+        Bytes that the file should have.
+    tolerance : float
+        Relative, of the size.
+    tries : int
+        Calls of ``size_of``, at most.
 
     Returns
     -------

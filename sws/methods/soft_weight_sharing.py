@@ -35,12 +35,29 @@ class SoftWeightSharing(Method):
 
     Parameters
     ----------
-    prior, retraining : settings.
-    images : N, the number of training images that τ is divided by.
-    seed : of Appendix C's sampling.
-    scales : by name, the unit of a tensor's weights: the prior is one of w / scale, and the
-        optimiser's steps are in that unit. Frozen weights shape the mixture and do not move.
-    held : names of scale-free tensors, whose norms stay as they are (:mod:`sws.network.batch_norm`).
+    prior : Prior
+        The mixture's size, start and hyper-priors, and how it follows the weights.
+    retraining : Retraining
+        τ, and how fast weights move.
+    images : int
+        N, the number of training images that τ is divided by.
+    seed : int
+        Of Appendix C's sampling.
+    scales : mapping of str to float, optional
+        By name, the unit of a tensor's weights: the prior is one of w / scale, and the optimiser's
+        steps are in that unit. Frozen weights shape the mixture and do not move.
+    held : sequence of str
+        Names of scale-free tensors, whose norms stay as they are
+        (:mod:`sws.network.batch_norm`).
+
+    Attributes
+    ----------
+    mixture : Mixture
+        The prior as it is now; from :meth:`attach` on.
+    trace : TraceRecorder
+        Where mixture and weights went.
+    seconds : float
+        Wall clock of the prior's steps.
     """
 
     def __init__(
@@ -61,6 +78,15 @@ class SoftWeightSharing(Method):
         self.step = 0
         self.seconds = 0.0
         self._statistics: Statistics | None = None
+        self._tau = 0.0
+        # from attach() on
+        self.weights: list[nn.Parameter] = []
+        self.scales: list[float] = []
+        self.norms: list[tuple[nn.Parameter, float]] = []
+        self.mixture: Mixture
+        self.estimator: Estimator
+        self.descent: MixtureDescent | None = None
+        self.trace: TraceRecorder
 
     def attach(self, model: nn.Module) -> None:
         named = compressible(model)

@@ -26,6 +26,8 @@ BETA_2 = 0.999  # the framework's default, which fit() keeps
 class OutsideAdam(SoftWeightSharing):
     """Retraining under a mixture prior whose gradient does not enter the optimiser."""
 
+    optimizer: torch.optim.Optimizer  # from prepare() on
+
     def build_estimator(self) -> Subsampled:
         return Subsampled(self.prior.samples, self.seed)
 
