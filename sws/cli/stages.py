@@ -18,10 +18,10 @@ from sws.cli.arguments import (
     Results,
     Seed,
     Seeds,
-    checkpoints_in,
     interactive,
     numbers,
 )
+from sws.errors import MissingFileError
 from sws.training import interruption
 
 
@@ -54,17 +54,18 @@ def pretrain(
     Example:
       sws pretrain lenet-300-100_mnist --seed 1
     """
+    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment = find_experiment(pair)
     with _working():
         from sws.study import stages
 
-        folder = stages.pretrain(
+        folder = stages.run_pretraining(
             experiment,
             seed,
             results,
-            checkpoints=checkpoints_in(results, checkpoints),
+            checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
         )
     print(folder)
@@ -88,6 +89,7 @@ def compress(
     Example:
       sws compress lenet-300-100_mnist --seed 1
     """
+    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment = find_experiment(pair)
@@ -95,13 +97,13 @@ def compress(
     with _working():
         from sws.study import stages
 
-        folder = stages.compress(
+        folder = stages.run_compression(
             experiment,
             method,
             point,
             seed,
             results,
-            checkpoints=checkpoints_in(results, checkpoints),
+            checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
         )
     print(folder)
@@ -123,11 +125,12 @@ def tune(
     Example:
       sws tune lenet-300-100_mnist candidates.yaml --seeds 1,2,3
     """
+    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment, chosen = find_experiment(pair), numbers(seeds)
     if not candidates.is_file():
-        raise FileNotFoundError(2, "there is no such file", str(candidates))
+        raise MissingFileError(f"{candidates}: there is no such file")
     with _working():
         from sws.study import tuning
 
@@ -137,7 +140,7 @@ def tune(
             candidates,
             chosen,
             results,
-            checkpoints=checkpoints_in(results, checkpoints),
+            checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
         )
 

@@ -20,12 +20,14 @@ from typing import BinaryIO, ClassVar
 
 import numpy as np
 
+from sws.errors import SwsError
+
 Arrays = tuple[np.ndarray, np.ndarray]
 SPLITS = ("train", "test")
 RESTORE = "replace it with the original file, or remove it to use the next source"
 
 
-class DataError(ValueError):
+class DataError(SwsError, ValueError):
     """Raw data are unreadable or not what they should be; the message is one line, with the fix."""
 
 
