@@ -26,7 +26,7 @@ WORN = (
     "what was stopped and goes on",
 )
 """Wordings that readers stumbled over; this file is the only one that may hold them."""
-TEXT = {".md", ".py", ".yaml", ".yml", ".toml", ".smk", ".rst", ".json", ".cff", ".lock", ""}
+TEXT = {".md", ".py", ".yaml", ".yml", ".toml", ".smk", ".rst", ".cff", ""}
 
 
 def tracked():
@@ -204,17 +204,17 @@ def test_make_targets_that_pages_name_exist():
         assert set(named) <= targets, page
 
 
-@pytest.mark.parametrize("worn", WORN)
-def test_worn_phrases_are_gone(worn):
-    pattern = re.compile(r"[\s#/>*]+".join(map(re.escape, worn.split())), re.IGNORECASE)
-    found = [
-        str(path.relative_to(ROOT))
-        for path in tracked()
-        if path.suffix in TEXT
-        and path != Path(__file__)
-        and "reference/runs" not in path.as_posix()
-        and pattern.search(path.read_text(encoding="utf-8", errors="replace"))
-    ]
+def test_worn_phrases_are_gone():
+    marks = str.maketrans("#/>*", "    ")  # so that a comment's second line continues its first
+    found = {}
+    for path in tracked():
+        made = path.is_relative_to(ROOT / "results" / "reference") and path.suffix != ".md"
+        if path.suffix in TEXT and path != Path(__file__) and not made:
+            text = path.read_text(encoding="utf-8").lower().translate(marks)
+            text = " ".join(text.split())
+            said = [worn for worn in WORN if worn.lower() in text]
+            if said:
+                found[str(path.relative_to(ROOT))] = said
     assert not found
 
 
