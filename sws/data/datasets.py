@@ -225,6 +225,14 @@ def read(entry: DatasetSpec, source: Source, split: str) -> Arrays:
 
 def _check(entry: DatasetSpec, split: str, arrays: Arrays, where: str, fix: str) -> None:
     found, expected = content_hash(*arrays), entry.sha256[split]
+    if not expected:  # a new entry of the catalogue
+        pixels = arrays[0].reshape(-1, arrays[0].shape[-1]) / 255
+        mean, std = (np.round(f(axis=0), 4).tolist() for f in (pixels.mean, pixels.std))
+        raise DataError(
+            f'{entry.name}/{split} has no hash yet; write "{split}": "{found}" into its entry in '
+            f"sws/data/catalogue.py if the {len(arrays[1])} images in {where} are right (their "
+            f"mean is {mean}, std {std})"
+        )
     if found != expected:
         raise DataError(
             f"{entry.name}/{split} has SHA-256 {found}, expected {expected}, "
