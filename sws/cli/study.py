@@ -292,8 +292,8 @@ def chosen_target(
         plan.find_experiment(pair)
     if pairs is not None and given_seeds:
         return plan.Target(name, tuple(names(pairs)), given_seeds, {})
-    plan = plan.Plan(load_configuration(*(config or [CONFIG])))
-    found = plan.target(name)
+    whole = plan.Plan(load_configuration(*(config or [CONFIG])))
+    found = whole.target(name)
     chosen = tuple(names(pairs)) if pairs is not None else found.pairs
     missing = {pair: fix for pair, fix in found.missing.items() if pair in chosen}
     return plan.Target(name, chosen, given_seeds or found.seeds, missing)
