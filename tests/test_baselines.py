@@ -30,7 +30,7 @@ from sws.network.weights import compressible
 from sws.study.stages import method_module
 from sws.training.checkpoints import Checkpoint
 from sws.training.evaluation import error_pct
-from sws.training.loop import FitSettings, Method, fit
+from sws.training.loop import FitSettings, Hooks, fit
 
 SHARING = Clustering(clusters=6, sharing_epochs=2, refinement_epochs=1)
 SPIKE = Precision(pseudo_count=10, deviation=0.03)
@@ -87,7 +87,7 @@ def data(seed=0, count=192):
 def start():
     torch.manual_seed(0)
     model = Network()
-    fit(model, batches(), Method(), FitSettings(12, 0.01))
+    fit(model, batches(), Hooks(), FitSettings(12, 0.01))
     assert error_pct(model, *data(1)) < 8
     return {n: v.clone() for n, v in model.state_dict().items()}
 

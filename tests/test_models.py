@@ -3,8 +3,6 @@ import torch
 
 from sws.models import registry
 
-SMALL = ("lenet-300-100", "lenet-5-caffe")
-
 
 def count(network):
     """Values in weights, biases and batch-norm parameters, told apart by the layers' types."""

@@ -25,7 +25,7 @@ from sws.network.from_module import build_network, check_buffers
 from sws.network.quantized import Architecture, InputSpec, QuantizedNetwork
 from sws.network.weights import check_compressible, compressible
 from sws.training.checkpoints import Checkpoint
-from sws.training.loop import Batches, FitSettings, History, Method, fit
+from sws.training.loop import Batches, FitSettings, History, Hooks, fit
 
 
 def no_checkpoint(phase: str) -> None:
@@ -167,13 +167,13 @@ class Process:
     def _later(self) -> Continued:
         return Continued(self.task.batches, sum(len(h.rows) for _, h in self.histories))
 
-    def train(self, phase: str, method: Method, fitting: FitSettings) -> History:
+    def train(self, phase: str, hooks: Hooks, fitting: FitSettings) -> History:
         """One phase of training, whose epochs count on from the phases before."""
         began = time.perf_counter()
         history = fit(
             self.model,
             self._later(),
-            method,
+            hooks,
             fitting,
             seed=self.task.seed,
             checkpoint=self.task.checkpoint(phase),
@@ -185,12 +185,12 @@ class Process:
         self.histories.append((phase, history))
         return history
 
-    def retrain(self, method: Method, settings: Training, **more: Any) -> None:
+    def retrain(self, hooks: Hooks, settings: Training, **more: Any) -> None:
         """The phase that makes methods different, and the error after it.
 
         Parameters
         ----------
-        method : Method
+        hooks : Hooks
             What the method adds to plain training.
         settings : Training
             How long and how fast; its precision and the weights' rate hold for later phases too.
@@ -205,7 +205,7 @@ class Process:
             bfloat16=settings.bfloat16,
             **more,
         )
-        self.train("retrain", method, fitting)
+        self.train("retrain", hooks, fitting)
         self.report("retrained")
 
     def report(self, name: str) -> None:
