@@ -83,15 +83,22 @@ class Compressed:
 
     Attributes
     ----------
-    network : ready for :mod:`sws.codec`.
-    history : a row an epoch, over all phases; the column ``stage`` says which.
-    trace : arrays of ``trace.safetensors``, but for the filters.
-    errors : what ``measure`` returned after retraining (``retrained``) and right after every weight
-        was set to its codebook value, before anything made up for it (``assigned``).
-    components : number of codebook entries that are used, 0 included, all codebooks together.
-    seconds : wall clock; ``retrain`` and ``quantize`` (all that follows), their sum being the
-        whole; methods may name parts of them, such as ``prior``.
-    measures : what only this method has to say, for ``metrics.json``.
+    network : QuantizedNetwork
+        Ready for :mod:`sws.codec`.
+    history : History
+        A row an epoch, over all phases; the column ``stage`` says which.
+    trace : dict of str to np.ndarray
+        Arrays of ``trace.safetensors``, but for the filters.
+    errors : dict of str to float
+        What ``measure`` returned after retraining (``retrained``) and right after every weight was
+        set to its codebook value, before anything made up for it (``assigned``).
+    components : int
+        Number of codebook entries that are used, 0 included, all codebooks together.
+    seconds : dict of str to float
+        Wall clock; ``retrain`` and ``quantize`` (all that follows), their sum being the whole;
+        methods may name parts of them, such as ``prior``.
+    measures : dict of str to object
+        What only this method has to say, for ``metrics.json``.
     """
 
     network: QuantizedNetwork
@@ -168,7 +175,17 @@ class Process:
         return Continued(self.task.batches, sum(len(h.rows) for _, h in self.histories))
 
     def train(self, phase: str, hooks: Hooks, fitting: FitSettings) -> History:
-        """One phase of training, whose epochs count on from the phases before."""
+        """One phase of training, whose epochs count on from the phases before.
+
+        Parameters
+        ----------
+        phase : str
+            ``retrain``, ``share`` or ``refine``.
+        hooks : Hooks
+            What to add to plain training.
+        fitting : FitSettings
+            How long and how fast.
+        """
         began = time.perf_counter()
         history = fit(
             self.model,

@@ -16,7 +16,10 @@ def build_module(network: QuantizedNetwork, module: nn.Module | None = None) -> 
 
     Parameters
     ----------
-    module : to load the weights into; needed if the network's architecture is not in the registry.
+    network : QuantizedNetwork
+        What a file held.
+    module : nn.Module, optional
+        To load the weights into; needed if the network's architecture is not in the registry.
 
     Raises
     ------

@@ -154,11 +154,25 @@ def fit(
 
     Parameters
     ----------
-    batches : ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
-    hooks : what to add to plain training.
-    checkpoint : written at the start and after every epoch, and resumed from if it fits (same bytes
-        in the end as without the interruption).
-    validate : error in per cent on held-out data, called after every epoch.
+    model : nn.Module
+        Trained in place.
+    batches : callable
+        ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
+    hooks : Hooks
+        What to add to plain training.
+    settings : FitSettings
+        How long and how fast.
+    seed : int
+        Of torch's global generator.
+    checkpoint : Checkpoint, optional
+        Written at the start and after every epoch, and resumed from if it fits (same bytes in the
+        end as without the interruption).
+    validate : callable, optional
+        Error in per cent on held-out data, called after every epoch.
+    description : str
+        Name of this training in bars and logs.
+    progress : bool
+        Whether to show progress bars.
 
     Raises
     ------
