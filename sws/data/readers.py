@@ -1,4 +1,4 @@
-"""Where raw images lie and how each layout is read; :mod:`sws.data.datasets` says what they must hold.
+"""Where raw images lie and how each layout is read.
 
 Readers return images as uint8 (N, H, W, C) and labels as uint8 (N,), in the order of the files.
 They trust no length in a file, and execute nothing that a file says: CIFAR's pickles go through an
