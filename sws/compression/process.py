@@ -86,7 +86,7 @@ class Compressed:
     network : QuantizedNetwork
         Ready for :mod:`sws.codec`.
     history : History
-        A row an epoch, over all phases; the column ``stage`` says which.
+        One row per epoch, over all phases; the column ``stage`` says which.
     trace : dict of str to np.ndarray
         Arrays of ``trace.safetensors``, but for the filters.
     errors : dict of str to float
@@ -128,7 +128,7 @@ class Process:
 
     Raises
     ------
-    ValueError
+    InputError
         If the network is not one that can be compressed.
     """
 
@@ -149,7 +149,7 @@ class Process:
             for name, weight in compressible(self.model).items():
                 size = np.float32(float(weight.detach().double().square().mean().sqrt()))
                 self.scales[name] = float(size) if size > 0 else 1.0
-        self._start = list(self.weights().values())
+        self._start = list(self.weights().values())  # for the trace
 
     def weights(self) -> dict[str, Tensor]:
         """All weights in their units, by name: copies, contiguous."""

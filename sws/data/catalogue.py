@@ -229,7 +229,7 @@ def spec(name: str) -> DatasetSpec:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no data set of that name.
     """
     try:

@@ -282,7 +282,7 @@ def compress(
 
     Raises
     ------
-    ValueError
+    InputError
         If the settings name an estimator that what retrains does not have.
     """
     retraining, quantization = settings.retraining, settings.quantization

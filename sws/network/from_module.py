@@ -92,7 +92,7 @@ def check_buffers(model: nn.Module) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If one does not.
     """
     for name, value in model.state_dict().items():

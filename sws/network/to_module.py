@@ -23,7 +23,7 @@ def build_module(network: QuantizedNetwork, module: nn.Module | None = None) -> 
 
     Raises
     ------
-    ValueError
+    InputError
         If there is neither an architecture nor a module, or the tensors do not fit.
     """
     if module is None:
