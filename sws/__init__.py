@@ -1,7 +1,7 @@
 """Soft weight-sharing for neural network compression: a reproducibility benchmark, and a tool.
 
 ``sws.compress``, ``sws.save`` and ``sws.load`` are in :mod:`sws.api`, ``sws.results`` in
-:mod:`sws.runs.frame`. They are imported when first used, so that reading a file or printing a
+:mod:`sws.runs.frame`; they are imported when first used, so that reading a file or printing a
 table does not load a deep-learning framework.
 """
 

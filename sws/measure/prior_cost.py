@@ -57,7 +57,7 @@ def workload(name: str) -> Workload:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such workload.
     """
     if name not in WORKLOADS:

@@ -18,10 +18,10 @@ from sws.compression.masking import check_layers, inside_pct, layer_of, of_layer
 from sws.compression.process import Compressed, CompressionTask, Process
 from sws.config.network_surgery import NetworkSurgery, Surgery
 from sws.network.weights import compressible
-from sws.training.loop import FitSettings, Method
+from sws.training.loop import FitSettings, Hooks
 
 
-class SplicedWeights(Method):
+class SplicedWeights(Hooks):
     """Masks that close and open again, over weights that are all trained.
 
     The network runs with W ∘ T; the gradient found there goes to all of W, so that what was cut
