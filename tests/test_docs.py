@@ -180,6 +180,20 @@ def slug(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_and_modules_that_pages_name_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:sws|config|docs|workflow|tests|resources)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"`(sws(?:\.[a-z_]\w*)+)(?:\.[A-Z]\w*)?`", text):
+        module = ROOT.joinpath(*name.split("."))
+        holder = module.parent.with_suffix(".py"), module.parent / "__init__.py"
+        found = module.is_dir() or module.with_suffix(".py").is_file()
+        assert found or any(module.name in h.read_text("utf-8") for h in holder if h.is_file()), (
+            name
+        )
+
+
 def test_commands_that_pages_name_exist():
     known = {
         command.__name__.replace("_", "-")
