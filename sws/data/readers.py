@@ -44,6 +44,7 @@ class RawSet:
     counts : images in each split.
     layouts : torchvision's layouts: kind (``idx``, ``pickle``, ``binary``) → (folder, files of each
         split). For ``idx`` a split has an image and a label file.
+    archives : layout → the archive that its files are downloaded in, which may lie there as it is.
     label_bytes : labels ahead of each image in the binary layout; the last one counts.
     torchvision : class of ``torchvision.datasets`` that downloads it.
     """
@@ -53,6 +54,7 @@ class RawSet:
     classes: tuple[str, ...]
     counts: Mapping[str, int]
     layouts: Mapping[str, tuple[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict)
+    archives: Mapping[str, str] = field(default_factory=dict)
     label_bytes: int = 1
     torchvision: str = ""
 
@@ -94,11 +96,16 @@ def flat_source(
     raw: RawSet, kind: str, folder: Path, files: Mapping[str, tuple[str, ...]]
 ) -> Source:
     """A folder with a few large files; the idx files may be compressed with gzip."""
-    reader = {"idx": _read_idx_split, "pickle": _read_pickles, "binary": _read_binary}[kind]
     pick = _plain_or_gz if kind == "idx" else lambda path: path
     paths = {split: tuple(pick(folder / f) for f in files[split]) for split in SPLITS}
     needed = tuple(path for split in SPLITS for path in paths[split])
-    return Source(kind, folder, needed, lambda split: reader(raw, split, paths[split]))
+    return Source(kind, folder, needed, lambda split: read_split(raw, kind, split, paths[split]))
+
+
+def read_split(raw: RawSet, kind: str, split: str, paths: tuple[Path, ...]) -> Arrays:
+    """The images and labels in the files of a layout, in their order."""
+    reader = {"idx": _read_idx_split, "pickle": _read_pickles, "binary": _read_binary}[kind]
+    return reader(raw, split, paths)
 
 
 def folder_source(raw: RawSet, folder: Path) -> Source:
