@@ -226,7 +226,7 @@ def test_missing_data_name_the_fix(tmp_path):
     assert "cifar-100 is not on this machine (SWS_DATA_ROOT is not set)" in message
     assert "set SWS_DATA_ROOT to a folder that holds cifar-100-python/ or" in message
     assert "cifar-100/<train|test>/<class>/*.png" in message
-    assert "-m sws.data.datasets cifar-100" in message
+    assert "run 'sws data cifar-100'" in message
     with pytest.raises(datasets.MissingDataError, match=r"not in the data root"):
         datasets.load("cifar-100", tmp_path, download=False)
     with pytest.raises(datasets.MissingDataError, match=r"nowhere is no folder"):
@@ -315,15 +315,6 @@ def test_availability_imports_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_command_lists_and_reports(capsys):
-    assert datasets.main([]) == 0
-    assert "cifar-100: no data; set SWS_DATA_ROOT" in capsys.readouterr().out
-    assert datasets.main(["mnist-smoke"]) == 0
-    assert "2000 + 500 images" in capsys.readouterr().out
-    assert datasets.main(["minst"]) == 1
-    assert capsys.readouterr().err.startswith("error: unknown data set")
 
 
 # --- generated sets and splits --------------------------------------------------------------------

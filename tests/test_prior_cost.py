@@ -10,18 +10,18 @@ from sws.study.plan import PRIOR_CASES, PRIOR_ESTIMATORS
 
 
 def test_cases_have_the_sizes_of_their_networks():
-    sizes = {name: prior_cost.case(name).weights for name in PRIOR_CASES}
+    sizes = {name: prior_cost.workload(name).weights for name in PRIOR_CASES}
     assert sizes == {
         "lenet-300-100": 266_200,
         "wrn-16-4": 2_745_264,
         "vgg-16": 14_977_728,
         "vgg-16-imagenet": 138_344_128,
     }
-    assert prior_cost.case("wrn-16-4").components == 64
-    assert set(PRIOR_CASES) == set(prior_cost.CASES)
+    assert prior_cost.workload("wrn-16-4").components == 64
+    assert set(PRIOR_CASES) == set(prior_cost.WORKLOADS)
     assert set(PRIOR_ESTIMATORS) == set(prior_cost.ESTIMATORS)
-    with pytest.raises(ValueError, match="no case 'x'; choose one of lenet-300-100"):
-        prior_cost.case("x")
+    with pytest.raises(ValueError, match="no workload 'x'; choose one of lenet-300-100"):
+        prior_cost.workload("x")
 
 
 @pytest.fixture(scope="module")

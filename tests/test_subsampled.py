@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from sws.config import methods
+from sws.compression.process import CompressionTask
 from sws.config.sections import Retraining
 from sws.config.soft_weight_sharing import Prior, Proportion, SoftWeightSharing
 from sws.data.batches import TensorBatches
+from sws.methods import soft_weight_sharing, subsampled
 from sws.methods.subsampled import OutsideAdam
 from sws.training.loop import FitSettings, Method, fit
 
@@ -79,8 +80,8 @@ def test_the_method_of_appendix_c_retrains_outside_adam_where_the_settings_say_s
     prior = {"components": 5, "samples": 50, "zero_proportion": {"value": 0.5}}
     prior["estimator"] = "subsampled-outside"
     settings = SoftWeightSharing.model_validate({"prior": prior, "retraining": {"epochs": 1}})
-    arguments = (batches, 64, settings)
-    done = methods.load("soft-weight-sharing-subsampled")(nn.Linear(30, 4), *arguments)
+    task = CompressionTask(nn.Linear(30, 4), batches, 64)
+    done = subsampled.compress(task, settings)
     assert done.seconds["prior"] > 0
     with pytest.raises(ValueError, match="soft-weight-sharing-subsampled"):
-        methods.load("soft-weight-sharing")(nn.Linear(30, 4), *arguments)
+        soft_weight_sharing.compress(task, settings)

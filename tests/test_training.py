@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from sws.compression.process import CompressionTask, no_checkpoint
 from sws.config.sections import Precision, Quantization, Retraining
 from sws.config.soft_weight_sharing import Prior, SoftWeightSharing
 from sws.data.augmentation import Preparation, RandomShift
 from sws.data.batches import TensorBatches
 from sws.methods import soft_weight_sharing, subsampled
-from sws.methods.soft_weight_sharing import annealed, gamma_prior
+from sws.prior.hyper_priors import annealed, gamma_prior
 from sws.training.checkpoints import Checkpoint
 from sws.training.loop import DivergedError, FitSettings, Method, OutOfMemoryError, fit
 
@@ -291,7 +292,7 @@ def images():
     ],
 )
 def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
-    """Every epoch of every stage is interrupted once; nothing of the result may show it."""
+    """Every epoch of every phase is interrupted once; nothing of the result may show it."""
     prior = SETTINGS.prior.model_copy(update=changes)
     settings = SETTINGS.model_copy(update={"prior": prior})
     x, y = images()
@@ -300,11 +301,10 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     data = TensorBatches(bytes_, y, 32, 0, preparation)
 
     def run(seen, checkpoint):
-        return subsampled.compress(  # of any estimator
-            convolutional(), seen, 96, settings, seed=5, checkpoint=checkpoint
-        )
+        task = CompressionTask(convolutional(), seen, 96, seed=5, checkpoint=checkpoint)
+        return subsampled.compress(task, settings)  # of any estimator
 
-    whole = run(data, lambda stage: None)
+    whole = run(data, no_checkpoint)
     interruptions = 0
     pending = set(range(1, 6))
 
@@ -319,7 +319,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     stream = type("Stream", (), {"__call__": lambda _, e: interrupting(e), "__len__": lambda _: 3})
     while True:
         try:
-            pieces = run(stream(), lambda stage: Checkpoint(tmp_path / f"{stage}.pt", {"a": "b"}))
+            pieces = run(stream(), lambda phase: Checkpoint(tmp_path / f"{phase}.pt", {"a": "b"}))
             break
         except KeyboardInterrupt:
             interruptions += 1
@@ -336,7 +336,7 @@ def test_parameters_that_do_not_train_stay_as_they_are():
     model = network()
     model[0].bias.requires_grad_(False)
     before = model[0].bias.clone()
-    done = soft_weight_sharing.compress(model, batches(), 120, SETTINGS)
+    done = soft_weight_sharing.compress(CompressionTask(model, batches(), 120), SETTINGS)
     assert torch.equal(model[0].bias, before)
     assert {t.name for t in done.network.quantized} == {"0.weight", "2.weight"}
 

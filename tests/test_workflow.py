@@ -148,7 +148,9 @@ AWKWARD = "My 'Scr\"atch' $HOME;$(touch oops)`touch oops`&é~*"
 
 def commands(said):
     """The words that a shell makes of the commands that Snakemake prints."""
-    return [shlex.split(line) for line in re.findall(r"^Shell command: (.*sws .*)", said, re.MULTILINE)]
+    return [
+        shlex.split(line) for line in re.findall(r"^Shell command: (.*sws .*)", said, re.MULTILINE)
+    ]
 
 
 def test_every_command_names_an_awkward_folder_as_it_is(checkout):

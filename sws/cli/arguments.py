@@ -86,10 +86,11 @@ def checkpoints_in(results: Path, chosen: Path | None) -> Path:
 
     The workflow, in which a configured folder comes first, hands it to its jobs as that variable.
     """
-    if place := chosen or os.environ.get("SWS_CHECKPOINT_ROOT"):
-        return Path(place).expanduser()
-    found = _configured()
-    return (found and found.checkpoint_root) or results / ".checkpoints"
+    from sws.runs.records import checkpoint_root
+
+    if chosen is None and not os.environ.get("SWS_CHECKPOINT_ROOT") and (found := _configured()):
+        chosen = found.checkpoint_root
+    return checkpoint_root(results, chosen)
 
 
 def use_configured_data() -> None:

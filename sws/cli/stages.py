@@ -24,6 +24,7 @@ from sws.cli.arguments import (
     results_in,
     use_configured_data,
 )
+from sws.errors import MissingFileError
 from sws.training import interruption
 
 
@@ -63,7 +64,7 @@ def pretrain(
     with _working():
         from sws.study import stages
 
-        folder = stages.pretrain(
+        folder = stages.run_pretraining(
             experiment,
             seed,
             results,
@@ -98,7 +99,7 @@ def compress(
     with _working():
         from sws.study import stages
 
-        folder = stages.compress(
+        folder = stages.run_compression(
             experiment,
             method,
             point,
@@ -130,7 +131,7 @@ def tune(
 
     experiment, chosen, results = find_experiment(pair), numbers(seeds), results_in(results)
     if not candidates.is_file():
-        raise FileNotFoundError(2, "there is no such file", str(candidates))
+        raise MissingFileError(f"{candidates}: there is no such file")
     with _working():
         from sws.study import tuning
 

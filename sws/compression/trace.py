@@ -18,7 +18,7 @@ SNAPSHOTS = 24  # histograms kept of a whole retraining
 SAMPLE = 20_000  # individual weights kept of either kind
 
 
-class Trace:
+class TraceRecorder:
     """Recorded once an epoch; part of the method's state, so that a resumed run has all of it.
 
     Parameters
@@ -36,7 +36,7 @@ class Trace:
         self.counts: list[np.ndarray] = []
 
     @classmethod
-    def of_start(cls, weights: Iterable[Tensor]) -> Trace:
+    def of_start(cls, weights: Iterable[Tensor]) -> TraceRecorder:
         """A trace without a mixture, with the weights as they are recorded as its epoch 0."""
         listed = list(weights)
         trace = cls(listed)

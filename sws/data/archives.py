@@ -18,7 +18,7 @@ from typing import BinaryIO
 from sws.data.readers import RESTORE, Arrays, DataError, RawSet, Source, read_split
 
 SLACK = 4
-"""An archive may hold so many times the bytes of its images: labels, the other split, file names."""
+"""How many times the bytes of all images an archive may hold: it has labels and other files too."""
 
 
 def places(raw: RawSet, root: Path) -> Iterator[Source]:

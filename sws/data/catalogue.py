@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sws.data.readers import SPLITS, Arrays, RawSet
+from sws.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -236,4 +237,4 @@ def spec(name: str) -> DatasetSpec:
     try:
         return SPECS[name]
     except (KeyError, TypeError):
-        raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(names())}") from None
+        raise InputError(f"unknown data set {name!r}; choose one of {', '.join(names())}") from None

@@ -1,6 +1,6 @@
 """Named data sets in one canonical form, checked by hash.
 
->>> from sws import datasets
+>>> from sws.data import datasets
 >>> data = datasets.load("mnist")
 >>> data.train.images.shape, data.train.labels.shape
 ((60000, 28, 28, 1), (60000,))
@@ -14,8 +14,6 @@ as class folders, or as the archive that CIFAR is downloaded in; the MNIST files
 repository; torchvision's download, which goes into the data root if there is one and else into the
 cache (``$SWS_CACHE``, by default ``~/.cache/sws``). Images decoded from class folders are kept in
 the cache too.
-
-``python -m sws.data.datasets`` lists what is there; with names, it loads these, downloading if need be.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ import contextlib
 import hashlib
 import os
 import socket
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -307,7 +304,7 @@ def _how_to_supply(raw: RawSet) -> str:
     layouts += [f"{raw.name}/<train|test>/<class>/*.png", *raw.archives.values()]
     return (
         f"set SWS_DATA_ROOT to a folder that holds {' or '.join(layouts)}, "
-        f"or, with a network, run {sys.executable} -m sws.data.datasets {raw.name}"
+        f"or, with a network, run 'sws data {raw.name}'"
     )
 
 
@@ -396,24 +393,3 @@ def _to_cache(entry: DatasetSpec, split: str, arrays: Arrays, marker: Path) -> N
         with replacing(_cache_file(entry, split)) as beside:
             np.save(beside, rows, allow_pickle=False)
         marker.touch()
-
-
-def main(wanted: list[str]) -> int:
-    """List the data sets, or load those named; the exit status."""
-    for name in wanted:
-        try:
-            data = load(name)
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        where = availability(name).where
-        print(f"{name}: {len(data.train)} + {len(data.test)} images, hashes right ({where})")
-    if not wanted:
-        for name in names():
-            state = availability(name)
-            print(f"{name}: {state.where}" if state.available else f"{name}: no data; {state.fix}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Where raw images lie and how each layout is read; :mod:`sws.data.datasets` says what they must hold.
+"""Where raw images lie and how each layout is read.
 
 Readers return images as uint8 (N, H, W, C) and labels as uint8 (N,), in the order of the files.
 They trust no length in a file, and execute nothing that a file says: CIFAR's pickles go through an
@@ -20,12 +20,14 @@ from typing import BinaryIO, ClassVar
 
 import numpy as np
 
+from sws.errors import SwsError
+
 Arrays = tuple[np.ndarray, np.ndarray]
 SPLITS = ("train", "test")
 RESTORE = "replace it with the original file, or remove it to use the next source"
 
 
-class DataError(ValueError):
+class DataError(SwsError, ValueError):
     """Raw data are unreadable or not what they should be; the message is one line, with the fix."""
 
 

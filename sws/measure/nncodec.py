@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sws.errors import SwsError
+
 if TYPE_CHECKING:
     from sws.network.quantized import QuantizedNetwork
 
@@ -26,7 +28,7 @@ SECONDS = 600
 """For each network, after which ``nncodec`` is taken to hang; ours take less than one."""
 
 
-class CoderError(RuntimeError):
+class CoderError(SwsError, RuntimeError):
     """The other environment could not do it; the message says why."""
 
 

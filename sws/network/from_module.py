@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor, nn
 
+from sws.errors import InputError, SwsError
 from sws.network import batch_norm
 from sws.network.quantized import (
     RAW_DTYPES,
@@ -17,6 +18,10 @@ from sws.network.quantized import (
     RawTensor,
     index_dtype,
 )
+
+
+class RangeError(SwsError, OverflowError):
+    """A value does not fit into float16."""
 
 
 def build_network(
@@ -43,7 +48,7 @@ def build_network(
 
     Raises
     ------
-    OverflowError
+    RangeError
         If a value does not fit into float16.
     """
     groups = [[name] for name in indexes] if per_tensor else [list(indexes)]
@@ -82,7 +87,7 @@ def check_buffers(model: nn.Module) -> None:
     for name, value in model.state_dict().items():
         kind = str(value.dtype).removeprefix("torch.")
         if not value.is_floating_point() and kind not in RAW_DTYPES:
-            raise ValueError(f"{name} is {kind}; a file holds {', '.join(RAW_DTYPES)}")
+            raise InputError(f"{name} is {kind}; a file holds {', '.join(RAW_DTYPES)}")
 
 
 def _buffer(value: Tensor) -> np.ndarray:
@@ -109,7 +114,7 @@ def _float16(values: np.ndarray, name: str, bits: int) -> np.ndarray:
     with np.errstate(over="ignore"):
         half = np.asarray(values, dtype=np.float32).astype(np.float16)
     if not np.isfinite(half).all():
-        raise OverflowError(f"{name} holds values that float16 cannot: the training diverged")
+        raise RangeError(f"{name} holds values that float16 cannot: the training diverged")
     drop = 10 - bits
     if drop == 0:
         return half + np.float16(0)

@@ -22,7 +22,7 @@ from sws.data import datasets
 from sws.environment import CHECKOUT
 from sws.models import registry
 from sws.report.names import pair_title
-from sws.runs.records import Case, MethodPoint, Pair, profile_path, trials_path
+from sws.runs.records import Case, MethodPoint, Pair, checkpoint_root, profile_path, trials_path
 from sws.study.code_hash import code_hash, roots
 
 METHOD, POINT = methods.OURS, "main"
@@ -152,7 +152,7 @@ class Plan:
             for pair in dict.fromkeys((*configuration.pairs, *SMOKE_PAIRS))
         }
         self.data_root = configuration.data_root or os.environ.get("SWS_DATA_ROOT") or None
-        self.checkpoint_root = checkpoint_root(configuration)
+        self.checkpoint_root = checkpoint_root(configuration.results, configuration.checkpoint_root)
 
     @functools.cached_property
     def missing(self) -> dict[str, str]:
@@ -399,12 +399,6 @@ def _read(path: Path) -> Experiment:
         if value not in names:
             raise ConfigurationError(f"{path}: {key} = {value!r}: choose one of {', '.join(names)}")
     return experiment
-
-
-def checkpoint_root(configuration: Configuration) -> Path:
-    """Where checkpoints go: configured, ``$SWS_CHECKPOINT_ROOT``, or below the results."""
-    chosen = configuration.checkpoint_root or os.environ.get("SWS_CHECKPOINT_ROOT")
-    return Path(chosen).expanduser() if chosen else configuration.results / ".checkpoints"
 
 
 def split_pair(pair: str) -> Pair:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sws.errors import InputError, SwsError
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import between
 
@@ -28,11 +29,11 @@ CHECK_EVERY = 20  # steps between looks at the loss, which a GPU has to be waite
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
-class DivergedError(RuntimeError):
+class DivergedError(SwsError, RuntimeError):
     """Training met a value it cannot go on from; the message names step, quantity and remedy."""
 
 
-class OutOfMemoryError(RuntimeError):
+class OutOfMemoryError(SwsError, RuntimeError):
     """A step did not fit into memory; the message names the epoch and what would help."""
 
 
@@ -273,7 +274,7 @@ def _train_epoch(
         if (number + 1) % CHECK_EVERY == 0:
             _check_finite(total, epoch, number, settings)
     if not seen:
-        raise ValueError(
+        raise InputError(
             f"epoch {epoch + 1} yielded no batch; batches(epoch) must give new ones every time"
         )
     _check_finite(total, epoch, number, settings)
