@@ -8,6 +8,7 @@ from fabricated_runs import PRIOR, fabricate, fabricate_trials
 from PIL import Image
 from safetensors.numpy import save_file
 
+from sws.prior.hyper_priors import BetaPrior, GammaPrior
 from sws.report import figures
 from sws.report.figures import hyper_priors, indexing, tradeoff, weights
 from sws.report.figures.subject import Subject
@@ -145,14 +146,14 @@ def test_hyper_priors_in_use_are_merged_over_pairs():
     used = hyper_priors.in_use(
         {LENET: {"prior": PRIOR}, CAFFE: {"prior": PRIOR}}, {LENET: 266_200, CAFFE: 430_500}
     )
-    gammas = [prior for prior in used if prior.kind == "gamma"]
-    assert [prior.label for prior in gammas] == [
+    gammas = [use.prior for use in used if isinstance(use.prior, GammaPrior)]
+    assert [use.label for use in used if isinstance(use.prior, GammaPrior)] == [
         "LeNet-300-100, LeNet-5-Caffe: zero component",
         "LeNet-300-100, LeNet-5-Caffe: others",
     ]
     assert (gammas[0].alpha, gammas[0].beta) == (5000, 2)
-    assert (gammas[1].alpha - 1) / gammas[1].beta == pytest.approx(2500)
-    first = next(prior for prior in used if prior.kind == "beta")
+    assert gammas[1].mode == pytest.approx(2500)
+    first = next(use.prior for use in used if isinstance(use.prior, BetaPrior))
     assert first.alpha + first.beta - 2 == pytest.approx(26_620)
     fixed = PRIOR | {"zero_proportion": {"value": 0.999, "learned": False}, "precision": None}
     assert [p.label for p in hyper_priors.in_use({LENET: {"prior": fixed}}, {LENET: 266_200})] == [
@@ -168,7 +169,7 @@ def test_the_settings_prior_is_understood():
         precision=Precision(mode=2500, variance=20000), zero_proportion=Proportion(learned=True)
     )
     used = hyper_priors.in_use({LENET: {"prior": prior.model_dump()}}, {LENET: 266_200})
-    assert [p.kind for p in used] == ["gamma", "gamma", "beta"]
+    assert [type(use.prior) for use in used] == [GammaPrior, GammaPrior, BetaPrior]
 
 
 def test_trials_are_averaged_against_their_own_start(results):

@@ -143,9 +143,7 @@ def test_the_verdict_weighs_ratio_and_rise(results, written):
     assert said.startswith("Soft weight-sharing: ratio and rise of the error")
     assert said in " ".join(written["table1.md"].split())
     assert "64.0 in Ullrich 2017" in said
-    worse = [
-        Run(r.case, r.seed, r.folder, dict(r.metrics) | {"error_end_pct": 9.0}) for r in runs
-    ]
+    worse = [Run(r.case, r.seed, r.folder, dict(r.metrics) | {"error_end_pct": 9.0}) for r in runs]
     assert "do not reproduce" in table1.verdict(worse, literature)
     small = Case(*LENET, "soft-weight-sharing", "small")
     other = [Run(small, r.seed, r.folder, r.metrics) for r in runs]

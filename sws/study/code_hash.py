@@ -1,8 +1,8 @@
 """A hash of the code that can change a result, and of nothing else.
 
 Followed is what a function *uses*, name by name: from a root such as
-``sws.study.stages:pretrain`` to the functions, classes and constants that it names, in its own
-module and in the modules that it imports them from, and on from there. Comments, docstrings,
+``sws.study.stages:run_pretraining`` to the functions, classes and constants that it names, in its
+own module and in the modules that it imports them from, and on from there. Comments, docstrings,
 formatting, import lines and the names of modules are no part of the hash: a module may be moved or
 renamed, and a function beside the one that is used may change.
 
@@ -25,7 +25,10 @@ from sws.config import methods
 from sws.environment import PACKAGE
 from sws.models import registry
 
-STAGES = {"pretrain": "sws.study.stages:pretrain", "compress": "sws.study.stages:compress"}
+STAGES = {
+    "pretrain": "sws.study.stages:run_pretraining",
+    "compress": "sws.study.stages:run_compression",
+}
 """Stage → the function that it runs."""
 
 NEUTRAL = frozenset(
@@ -35,6 +38,7 @@ NEUTRAL = frozenset(
         "sws.data.datasets:load",  # its result is checked by a hash of its own
         "sws.data.readers",  # where raw images lie; their content is checked by its own hash
         "sws.environment",
+        "sws.errors",
         "sws.files",
         "sws.models.registry:NETWORKS",
         "sws.runs",

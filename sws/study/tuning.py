@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from sws.config.experiment import Experiment
@@ -21,6 +20,7 @@ from sws.config.sections import Point
 from sws.files import write_text
 from sws.report.table import to_csv
 from sws.runs.records import trials_path
+from sws.runs.seeds import over_seeds
 from sws.study.locks import RunLock
 from sws.study.stages import compress_on, load_pretrained, method_module, pretrain_on, set_up
 from sws.training.loop import Stopwatch
