@@ -49,10 +49,12 @@ def draw(subject: Subject) -> Figure:
     )
     shown = [p for p in subject.literature if p.error_end is not None]
     dense = points[0].dense_bytes / 1000
-    entries = _published(sizes, counts, shown, dense, _ceiling(points), marks)
+    ceiling = _ceiling(points)
+    entries = _published(sizes, counts, shown, dense, ceiling, marks)
     for axes in (sizes, counts):
         style.log_x(axes)
         axes.margins(x=0.08, y=0.1)
+        axes.set_ylim(top=min(ceiling, axes.get_ylim()[1]))
         axes.set_ylabel("test error, %")
     sizes.set_xlabel("size, kB (ours: the file on disk, 1 kB = 1000 bytes; log scale)")
     counts.set_xlabel("weights / non-zero weights (not a size; log scale)")
@@ -147,15 +149,7 @@ def _published(
         marks.add(axes, (x, paper.error_end), number, look)
         label = style.folded(f"{number}  {paper.label}")
         entries.append(Line2D([], [], ms=7, label=label, **look))
-    top = min(ceiling, max(axes_top(sizes), axes_top(counts)))
-    for axes in (sizes, counts):
-        axes.set_ylim(top=max(top, axes.get_ylim()[0] + 0.1))
     return entries
-
-
-def axes_top(axes: Axes) -> float:
-    """Upper end of the error axis as the data want it."""
-    return axes.get_ylim()[1]
 
 
 def _legend(points: Sequence[OperatingPoint]) -> list[Line2D]:
