@@ -155,8 +155,8 @@ def test_a_page_shows_what_the_markdown_shows(written):
             [re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)]
             for row in re.findall(r"<tr.*?>(.*?)</tr>", page)
         ]
-        told = [[cell.strip("*") for cell in row] for row in rows_of(written[f"{name}.md"])]
-        assert [row if row[1:].count("") < len(row) - 1 else row[:1] for row in told] == shown
+        told = [row if "*Publ" not in row[0] else row[:1] for row in rows_of(written[f"{name}.md"])]
+        assert [[cell.strip("*") for cell in row] for row in told] == shown
         assert page.index("<p>") < page.index("<table>"), "the caption comes first"
 
 

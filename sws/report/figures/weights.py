@@ -199,6 +199,10 @@ def animate(subject: Subject, path: Path) -> Path:
             "panels narrow, and the weights gather at zero and at its means. The values in the "
             f"file appear at the end, when there is a file. Seed {run.seed}."
         )
+        plot.show(-1)
+        style.explain(plot.figure, subject.title, told)
+        plot.figure.draw_without_rendering()
+        plot.figure.set_layout_engine("none")  # else frames shift against each other
         writer = PillowWriter(fps=1000 / FRAME_MS)
         frames = [*range(len(plot.epochs)), *[len(plot.epochs) - 1] * LAST_FRAMES]
         with replacing(path) as beside, writer.saving(plot.figure, str(beside), dpi=90):
