@@ -41,14 +41,21 @@ class RawSet:
 
     Attributes
     ----------
-    shape : (height, width, channels) of an image.
-    classes : names, in the order of the labels; also the names of class folders.
-    counts : images in each split.
-    layouts : torchvision's layouts: kind (``idx``, ``pickle``, ``binary``) → (folder, files of each
+    shape : tuple of int
+        (height, width, channels) of an image.
+    classes : tuple of str
+        Names, in the order of the labels; also the names of class folders.
+    counts : mapping of str to int
+        Images in each split.
+    layouts : mapping of str to tuple
+        Torchvision's layouts: kind (``idx``, ``pickle``, ``binary``) → (folder, files of each
         split). For ``idx`` a split has an image and a label file.
-    archives : layout → the archive that its files are downloaded in, which may lie there as it is.
-    label_bytes : labels ahead of each image in the binary layout; the last one counts.
-    torchvision : class of ``torchvision.datasets`` that downloads it.
+    archives : mapping of str to str
+        Layout → the archive that its files are downloaded in, which may lie there as it is.
+    label_bytes : int
+        Labels ahead of each image in the binary layout; the last one counts.
+    torchvision : str
+        Class of ``torchvision.datasets`` that downloads it.
     """
 
     name: str
@@ -71,9 +78,12 @@ class Source:
 
     Attributes
     ----------
-    needed : files or folders without which the place does not hold the data set.
-    read : reads a split.
-    slow : many small files, so that decoded images are worth keeping.
+    needed : tuple of Path
+        Files or folders without which the place does not hold the data set.
+    read : callable
+        Reads a split.
+    slow : bool
+        Many small files, so that decoded images are worth keeping.
     """
 
     layout: str
@@ -97,7 +107,19 @@ def places(raw: RawSet, root: Path) -> Iterator[Source]:
 def flat_source(
     raw: RawSet, kind: str, folder: Path, files: Mapping[str, tuple[str, ...]]
 ) -> Source:
-    """A folder with a few large files; the idx files may be compressed with gzip."""
+    """A folder with a few large files; the idx files may be compressed with gzip.
+
+    Parameters
+    ----------
+    raw : RawSet
+        What the files must hold.
+    kind : str
+        ``idx``, ``pickle`` or ``binary``.
+    folder : Path
+        Where the files lie.
+    files : mapping of str to tuple of str
+        Names of each split's files.
+    """
     pick = _plain_or_gz if kind == "idx" else lambda path: path
     paths = {split: tuple(pick(folder / f) for f in files[split]) for split in SPLITS}
     needed = tuple(path for split in SPLITS for path in paths[split])
@@ -129,7 +151,10 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
     Parameters
     ----------
-    shape : the shape that the file must announce and hold.
+    path : Path
+        Of the file.
+    shape : tuple of int
+        The shape that the file must announce and hold.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """What to run: the pairs and seeds of each target, and what decides a stage's result.
 
 Everything that the workflow asks before a job starts is answered here, without a deep-learning
-framework: which pairs have data, how many threads a network wants, which settings, data and code a
+framework: which pairs have data, how many threads a network needs, which settings, data and code a
 result stands for.
 """
 
@@ -336,7 +336,7 @@ class Plan:
 
 
 def points(target: str, experiment: Experiment) -> tuple[MethodPoint, ...]:
-    """(method, point) of the runs that a target wants of an experiment."""
+    """(method, point) of the runs that a target needs of an experiment."""
     if target not in COMPARING:
         return ((METHOD, POINT),)
     return tuple((method, point) for method, own in experiment.methods.items() for point in own)

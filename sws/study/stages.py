@@ -44,7 +44,7 @@ from sws.study.code_hash import roots
 from sws.study.locks import RunLock
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import protected
-from sws.training.loop import DivergedError, FitSettings, Method, Stopwatch, fit
+from sws.training.loop import DivergedError, FitSettings, Hooks, Stopwatch, fit
 from sws.training.on_device import Task
 
 HISTORY = (
@@ -168,7 +168,7 @@ def pretrain_on(
         history = fit(
             model,
             task.batches(settings.batch_size, seed, settings.augmentation),
-            Method(),
+            Hooks(),
             fitting,
             seed=seed,
             checkpoint=checkpoint,

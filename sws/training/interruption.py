@@ -23,7 +23,8 @@ class Interrupted(BaseException):
 
     Attributes
     ----------
-    number : of the signal.
+    number : int
+        Of the signal.
     """
 
     def __init__(self, number: int) -> None:
