@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import resource
 import shutil
@@ -32,9 +33,10 @@ from sws.compression.process import Compressed
 from sws.compression.trace import serialize
 from sws.config import methods
 from sws.config.experiment import Experiment
-from sws.config.schema import Settings
-from sws.config.sections import Point
-from sws.data.batches import TensorBatches
+from sws.config.schema import ConfigurationError, Settings
+from sws.config.sections import Point, Pretraining
+from sws.data.batches import ScaledBatches, TensorBatches
+from sws.network.batch_norm import modes_kept
 from sws.network.quantized import Architecture, QuantizedNetwork
 from sws.network.to_module import build_module
 from sws.runs import records
@@ -43,8 +45,18 @@ from sws.study.code_hash import roots
 from sws.study.locks import RunLock
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import protected
-from sws.training.loop import DivergedError, FitSettings, Method, Stopwatch, fit
+from sws.training.loop import (
+    Batches,
+    DivergedError,
+    FitSettings,
+    Method,
+    Stopwatch,
+    computes_bfloat16,
+    fit,
+)
 from sws.training.on_device import Task
+
+LOG = logging.getLogger(__name__)
 
 HISTORY = (
     "epoch", "learning_rate", "loss", "cross_entropy", "complexity",
@@ -162,11 +174,16 @@ def pretrain_on(
         bfloat16=settings.bfloat16,
         warm_up=settings.warm_up,
         optimizer=settings.optimizer,
+        decay=settings.decay,
+        label_smoothing=settings.label_smoothing,
+        average=settings.average,
     )
+    if settings.bfloat16 and not computes_bfloat16(task.device):
+        LOG.info("pretrain: float32, since this processor has no instructions for bfloat16")
     with Stopwatch() as watch:
         history = fit(
             model,
-            task.batches(settings.batch_size, seed, settings.augmentation),
+            _pretraining_batches(task, model, settings, seed),
             Method(),
             fitting,
             seed=seed,
@@ -192,6 +209,31 @@ def pretrain_on(
         history.write(scratch / "history.csv", [c for c in HISTORY if c in history.rows[0]])
         _write_json(scratch / "metrics.json", metrics)
     checkpoint.remove()
+
+
+def _pretraining_batches(task: Task, model: nn.Module, settings: Pretraining, seed: int) -> Batches:
+    """The task's batches, in the image sizes that the settings ask for.
+
+    Raises
+    ------
+    ConfigurationError
+        If the network does not take images of one of the sizes.
+    """
+    batches = task.batches(settings.batch_size, seed, settings.augmentation)
+    if not settings.image_sides:
+        return batches
+    channels, *_ = task.dataset.input_shape
+    for _, side in settings.image_sides:
+        image = torch.zeros(1, channels, side, side, device=task.device)
+        try:
+            with modes_kept(model), torch.inference_mode():
+                model.eval()(image)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"image_sides: the network does not take images of {side} × {side} pixels"
+            ) from error
+    sides = tuple((at * settings.epochs, side) for at, side in settings.image_sides)
+    return ScaledBatches(batches, sides)
 
 
 def _watch(task: Task) -> Callable[[nn.Module], float] | None:
