@@ -22,7 +22,8 @@ from sws.files import write_text
 from sws.report.tables import to_csv
 from sws.runs.records import trials_path
 from sws.study.locks import RunLock
-from sws.study.stages import compress_on, load_pretrained, method_module, pretrain_on, set_up
+from sws.study.stages import compress_on, method_module, pretrain_on, set_up
+from sws.study.starts import load_pretrained
 from sws.training.loop import Stopwatch
 from sws.training.on_device import Task
 
