@@ -1,5 +1,6 @@
 """The command line: examples, round trips, and one line for whatever goes wrong."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -12,6 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from sws import cli, codec
 from sws.cli import files, stages, study
+from sws.environment import PACKAGE
+from sws.errors import InputError
+from sws.models import registry
 from sws.network import safetensors
 from sws.network.quantized import (
     Architecture,
@@ -20,6 +24,7 @@ from sws.network.quantized import (
     QuantizedTensor,
     RawTensor,
 )
+from sws.prior.hyper_priors import GammaPrior
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [c.__name__ for module in (stages, files, study) for c in module.COMMANDS]
@@ -274,6 +279,34 @@ def test_what_nobody_meant_is_called_unexpected():
         {}["tau"]
     except KeyError as error:
         assert cli.describe(error).startswith("unexpected KeyError: 'tau' (SWS_DEBUG=1 shows")
+
+
+def test_an_error_meant_for_the_user_is_its_message():
+    with pytest.raises(InputError) as caught:
+        registry.spec("lenet-6")
+    assert cli.describe(caught.value).startswith("unknown model 'lenet-6'; choose one of lenet-300")
+
+
+def test_a_value_error_that_nobody_meant_is_a_fault_wherever_it_was_raised():
+    with pytest.raises(ValueError) as caught:
+        GammaPrior(-1.0, 1.0)
+    assert cli.describe(caught.value).startswith("unexpected ValueError: Gamma(-1.0, 1.0)")
+
+
+def test_every_error_with_a_name_is_one_for_the_user():
+    """But for what is caught where it is raised, and for a signal, which is no error."""
+    classes = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and any(
+                "Error" in ast.unparse(b) for b in node.bases
+            ):
+                classes[node.name] = {ast.unparse(base) for base in node.bases}
+    assert {"ConfigurationError", "DivergedError", "MissingDataError"} <= set(classes)
+    known = {"SwsError"}
+    for _ in classes:
+        known |= {name for name, bases in classes.items() if bases & known}
+    assert set(classes) - known <= {"ResolutionError"}
 
 
 def test_wrong_usage_has_its_own_status(tmp_path):

@@ -11,7 +11,7 @@ from sws.config.sections import Pretraining
 from sws.data.batches import ScaledBatches, TensorBatches, scaled
 from sws.training import loop
 from sws.training.checkpoints import Checkpoint
-from sws.training.loop import FitSettings, Method, fit
+from sws.training.loop import FitSettings, Hooks, fit
 
 
 def data():
@@ -47,7 +47,7 @@ def test_smoothed_labels_are_what_is_learnt():
     model = nn.Linear(3, 3, bias=False)
     nn.init.zeros_(model.weight)
     settings = FitSettings(400, 5.0, final_rate=1.0, optimizer="sgd", label_smoothing=0.3)
-    history = fit(model, TensorBatches(x, y, 24, 0), Method(), settings)
+    history = fit(model, TensorBatches(x, y, 24, 0), Hooks(), settings)
     logits = model.weight.detach().T
     margin = logits.diagonal() - logits[[0, 1, 2], [1, 2, 0]]
     assert margin.tolist() == pytest.approx([math.log(0.8 / 0.1)] * 3, rel=1e-3)
@@ -55,7 +55,7 @@ def test_smoothed_labels_are_what_is_learnt():
     assert history.rows[-1]["cross_entropy"] == pytest.approx(entropy, rel=1e-4)
 
 
-class Snapshots(Method):
+class Snapshots(Hooks):
     """All states that the steps lead to."""
 
     def attach(self, model):
@@ -97,10 +97,10 @@ def test_an_average_does_not_touch_the_training():
 def test_interrupted_in_any_epoch_an_average_ends_the_same(tmp_path):
     settings = FitSettings(4, 0.05, average=0.9, decay="linear", label_smoothing=0.1)
     whole = network()
-    fit(whole, batches(), Method(), settings)
+    fit(whole, batches(), Hooks(), settings)
     pending = {1, 2, 3}
 
-    class Interrupting(Method):
+    class Interrupting(Hooks):
         def begin_epoch(self, epoch, epochs):
             if epoch in pending:
                 pending.remove(epoch)
@@ -164,7 +164,7 @@ def test_bfloat16_is_left_out_where_the_processor_would_emulate_it(monkeypatch, 
     kinds = []
     model = network()
     model[0].register_forward_hook(lambda *call: kinds.append(call[-1].dtype))
-    fit(model, batches(), Method(), FitSettings(1, 0.05, bfloat16=True))
+    fit(model, batches(), Hooks(), FitSettings(1, 0.05, bfloat16=True))
     assert set(kinds) == {torch.bfloat16 if supported else torch.float32}
 
 

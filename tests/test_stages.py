@@ -198,11 +198,11 @@ def test_a_second_writer_is_told_who_the_first_is(file, tmp_path):
 
 
 def pretrain(experiment, results):
-    return stages.pretrain(experiment, 1, results, checkpoints=results / "c")
+    return stages.run_pretraining(experiment, 1, results, checkpoints=results / "c")
 
 
 def compress(experiment, results):
-    return stages.compress(experiment, METHOD, "main", 1, results, checkpoints=results / "c")
+    return stages.run_compression(experiment, METHOD, "main", 1, results, checkpoints=results / "c")
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +311,7 @@ def test_a_start_of_another_kind_is_refused_by_name(short, pretrained, tmp_path)
 
 
 def take(experiment, given, results, seed=1):
-    return stages.pretrain(experiment, seed, results, checkpoints=results / "c", given=given)
+    return stages.run_pretraining(experiment, seed, results, checkpoints=results / "c", given=given)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_missing_metrics_are_noticed_before_the_work(short, pretrained, tmp_path
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: steps.append(1))
     with pytest.raises(FileNotFoundError) as caught:
         compress(short, tmp_path)
-    assert Path(caught.value.filename).name == "metrics.json"
+    assert "metrics.json: no pre-trained network" in str(caught.value)
     assert steps == []
 
 
@@ -391,8 +391,8 @@ def test_images_held_out_of_a_final_run_are_what_its_curve_shows(file, tmp_path)
     held = load_experiment(path)
     options = {"results": tmp_path, "checkpoints": tmp_path / "saved"}
     folders = [
-        stages.pretrain(held, 1, **options),
-        stages.compress(held, METHOD, "main", 1, **options),
+        stages.run_pretraining(held, 1, **options),
+        stages.run_compression(held, METHOD, "main", 1, **options),
     ]
     for folder in folders:
         columns, *rows = (folder / "history.csv").read_text().splitlines()
@@ -414,8 +414,8 @@ def test_a_network_without_weights_is_no_result(experiment, tmp_path, monkeypatc
         return codebook, 0 * index
 
     options = {"results": tmp_path, "checkpoints": tmp_path / "saved"}
-    stages.pretrain(experiment, 1, **options)
+    stages.run_pretraining(experiment, 1, **options)
     monkeypatch.setattr(soft_weight_sharing, "quantize", nothing)
     with pytest.raises(stages.DivergedError, match="every weight of the network in the file is 0"):
-        stages.compress(experiment, METHOD, "main", 1, **options)
+        stages.run_compression(experiment, METHOD, "main", 1, **options)
     assert not (tmp_path / RUN / "metrics.json").exists()

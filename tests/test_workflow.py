@@ -13,9 +13,8 @@ from checkout import EXPERIMENT, MNIST_SMOKE, ROOT, Checkout
 
 from sws.config import methods
 from sws.config.configuration import validate_configuration
-from sws.models import registry
 from sws.report import figures
-from sws.study.plan import THREADS, FigureFile, Plan, split_pairs
+from sws.study.plan import FigureFile, Plan, split_pairs
 
 pytestmark = pytest.mark.workflow
 
@@ -273,7 +272,7 @@ def test_pairs_without_data_are_left_out_and_listed(plan):
 
 def test_a_target_that_compares_runs_every_method_at_every_point(plan):
     cases = plan.cases("baselines")
-    assert {case.method for case in cases} == set(methods.MODULES)
+    assert {case.method for case in cases} == set(methods.names())
     assert {case.pair for case in cases} == {("lenet-300-100", "mnist-smoke")}
     assert [case.method for case in plan.cases("all")] == ["soft-weight-sharing"]
     assert len(plan.run_files("baselines", "metrics.json")) == 2 * len(cases)
@@ -300,10 +299,6 @@ def test_jobs_are_told_where_nncodec_is(plan, tmp_path):
     chosen = plan.configuration.model_copy(update={"nncodec": Path("nnc/bin/python")})
     found = Plan(chosen, tmp_path).environment()
     assert found["SWS_NNCODEC"] == str(Path.cwd() / "nnc/bin/python")
-
-
-def test_every_network_of_the_registry_has_its_threads():
-    assert set(THREADS) == set(registry.names())
 
 
 def test_figures_have_captions():

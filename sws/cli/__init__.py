@@ -17,10 +17,10 @@ from typing import Annotated
 import typer
 
 from sws.cli import comparison, files, prior, stages, study
+from sws.errors import SwsError
 from sws.training import interruption
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-PACKAGE = Path(__file__).resolve().parents[1]
 
 app = typer.Typer(
     name="sws",
@@ -122,6 +122,8 @@ def _report(error: BaseException, screen: int) -> int:
 def describe(error: BaseException) -> str:
     """An error in one line that tells the fix."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, SwsError):
+        return text
     if isinstance(error, OSError):
         if error.errno == errno.ENOSPC:
             where = f" for {error.filename}" if error.filename else ""
@@ -133,23 +135,11 @@ def describe(error: BaseException) -> str:
         return "out of memory; close other programs, or choose a smaller batch_size"
     if "No space left on device" in text or "code: 28" in text:  # wrapped by a library
         return "no space left on the disk; free some and run the same command again"
-    if _on_purpose(error):
-        return text
     if not os.environ.get("SWS_DEBUG") and not _logged():
         text += " (SWS_DEBUG=1 shows where; please report it)"
     else:
         traceback.print_exception(error)
     return f"unexpected {type(error).__name__}: {text}"
-
-
-def _on_purpose(error: BaseException) -> bool:
-    """Whether this package raised it, with a message meant for the user."""
-    if type(error).__module__.startswith("sws."):
-        return True
-    if not isinstance(error, ValueError):
-        return False
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)
 
 
 _log: Path | None = None

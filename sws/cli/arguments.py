@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,11 +28,6 @@ ConfigFiles = Annotated[
     list[Path] | None,
     typer.Option("--config", help="Configuration, then overlays; default config/config.yaml."),
 ]
-
-
-def checkpoints_in(results: Path, chosen: Path | None) -> Path:
-    """Where checkpoints go: chosen, ``$SWS_CHECKPOINT_ROOT``, or below the results."""
-    return Path(chosen or os.environ.get("SWS_CHECKPOINT_ROOT") or results / ".checkpoints")
 
 
 def interactive() -> bool:

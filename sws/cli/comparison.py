@@ -9,6 +9,7 @@ import typer
 
 from sws.cli.arguments import ConfigFiles, Pairs, Results, Seeds
 from sws.cli.study import CONFIG, Output, TargetName, chosen_target, points_of
+from sws.errors import MissingFileError
 
 
 def profile(
@@ -26,7 +27,7 @@ def profile(
       sws profile model.sws profile.json
     """
     if not model.is_file():
-        raise FileNotFoundError(2, "there is no such file", str(model))
+        raise MissingFileError(f"{model}: there is no such file")
     from sws.measure import inference
 
     print(inference.build(model, output, seconds))

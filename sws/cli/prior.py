@@ -9,6 +9,7 @@ import typer
 
 from sws.cli.arguments import Results
 from sws.cli.study import Output
+from sws.errors import InputError
 
 
 def prior_cost(
@@ -33,7 +34,7 @@ def prior_cost(
     from sws.measure import prior_cost as module
 
     if estimator not in module.ESTIMATORS:
-        raise ValueError(
+        raise InputError(
             f"there is no estimator {estimator!r}; choose one of {', '.join(module.ESTIMATORS)}"
         )
     print(module.build(case, estimator, output, memory))

@@ -18,10 +18,10 @@ from sws.cli.arguments import (
     Results,
     Seed,
     Seeds,
-    checkpoints_in,
     interactive,
     numbers,
 )
+from sws.errors import MissingFileError
 from sws.training import interruption
 
 
@@ -63,17 +63,18 @@ def pretrain(
       sws pretrain lenet-300-100_mnist --seed 1
       sws pretrain wrn-16-4_cifar-10 --seed 1 --from start/pretrained.safetensors
     """
+    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment = find_experiment(pair)
     with _working():
         from sws.study import stages
 
-        folder = stages.pretrain(
+        folder = stages.run_pretraining(
             experiment,
             seed,
             results,
-            checkpoints=checkpoints_in(results, checkpoints),
+            checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
             given=given,
         )
@@ -98,6 +99,7 @@ def compress(
     Example:
       sws compress lenet-300-100_mnist --seed 1
     """
+    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment = find_experiment(pair)
@@ -105,13 +107,13 @@ def compress(
     with _working():
         from sws.study import stages
 
-        folder = stages.compress(
+        folder = stages.run_compression(
             experiment,
             method,
             point,
             seed,
             results,
-            checkpoints=checkpoints_in(results, checkpoints),
+            checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
         )
     print(folder)
@@ -133,11 +135,12 @@ def tune(
     Example:
       sws tune lenet-300-100_mnist candidates.yaml --seeds 1,2,3
     """
+    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment, chosen = find_experiment(pair), numbers(seeds)
     if not candidates.is_file():
-        raise FileNotFoundError(2, "there is no such file", str(candidates))
+        raise MissingFileError(f"{candidates}: there is no such file")
     with _working():
         from sws.study import tuning
 
@@ -147,7 +150,7 @@ def tune(
             candidates,
             chosen,
             results,
-            checkpoints=checkpoints_in(results, checkpoints),
+            checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
         )
 

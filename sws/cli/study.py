@@ -15,7 +15,6 @@ from sws.cli.arguments import (
     Pairs,
     Results,
     Seeds,
-    checkpoints_in,
     names,
     numbers,
 )
@@ -49,13 +48,14 @@ def status(
       watch -n 30 sws status mnist
     """
     from sws.config.configuration import load_configuration
+    from sws.runs.records import checkpoint_root
     from sws.study import status as module
     from sws.study.plan import Plan
 
     _check_target(target)
     plan = Plan(load_configuration(*(config or [CONFIG])))
     folder = results or plan.configuration.results
-    checkpoints = None if results is None else checkpoints_in(results, None)
+    checkpoints = None if results is None else checkpoint_root(results)
     jobs = module.jobs(plan, target, folder, logs, checkpoints)
     print(module.report(map(module.state, jobs), plan.target(target).missing), end="")
 
@@ -274,7 +274,7 @@ def publish(
 
 
 def points_of(target: Target) -> dict[Pair, list[MethodPoint]]:
-    """The runs that a target wants of each of its pairs."""
+    """The runs that a target needs of each of its pairs."""
     from sws.study.plan import METHOD, POINT, find_experiment, points, split_pair
 
     if not target.compares:
@@ -297,8 +297,8 @@ def chosen_target(
         plan.find_experiment(pair)
     if pairs is not None and given_seeds:
         return plan.Target(name, tuple(names(pairs)), given_seeds, {})
-    plan = plan.Plan(load_configuration(*(config or [CONFIG])))
-    found = plan.target(name)
+    whole = plan.Plan(load_configuration(*(config or [CONFIG])))
+    found = whole.target(name)
     chosen = tuple(names(pairs)) if pairs is not None else found.pairs
     missing = {pair: fix for pair, fix in found.missing.items() if pair in chosen}
     return plan.Target(name, chosen, given_seeds or found.seeds, missing)

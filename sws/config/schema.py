@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sws.errors import SwsError
 
-class ConfigurationError(ValueError):
+
+class ConfigurationError(SwsError, ValueError):
     """A configuration file is wrong; the message names file, key, value and what is allowed."""
 
 

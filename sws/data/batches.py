@@ -51,8 +51,10 @@ class ScaledBatches:
 
     Parameters
     ----------
-    batches : of images (N, C, H, W).
-    sides : (first epoch, pixels), the epochs ascending from 0.
+    batches : TensorBatches
+        Of images (N, C, H, W).
+    sides : sequence of (float, int)
+        (first epoch, pixels), the epochs ascending from 0.
     """
 
     batches: TensorBatches
@@ -68,7 +70,20 @@ class ScaledBatches:
 
 
 def scaled(images: Tensor, side: int) -> Tensor:
-    """Images (N, C, H, W) to (N, C, side, side), averaged where pixels get fewer."""
+    """Scale images, averaging where pixels get fewer.
+
+    Parameters
+    ----------
+    images : Tensor
+        (N, C, H, W).
+    side : int
+        Pixels in each direction.
+
+    Returns
+    -------
+    Tensor
+        (N, C, side, side); the images themselves if they have that size.
+    """
     if images.shape[-2:] == (side, side):
         return images
     small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)

@@ -8,8 +8,10 @@ import os
 import socket
 from pathlib import Path
 
+from sws.errors import SwsError
 
-class LockedError(RuntimeError):
+
+class LockedError(SwsError, RuntimeError):
     """Another process writes to the same folder; the message names it."""
 
 

@@ -1,7 +1,7 @@
 """What to run: the pairs and seeds of each target, and what decides a stage's result.
 
 Everything that the workflow asks before a job starts is answered here, without a deep-learning
-framework: which pairs have data, how many threads a network wants, which settings, data and code a
+framework: which pairs have data, how many threads a network needs, which settings, data and code a
 result stands for.
 """
 
@@ -21,7 +21,7 @@ from sws.data import datasets
 from sws.environment import CHECKOUT
 from sws.models import registry
 from sws.report.names import pair_title
-from sws.runs.records import Case, MethodPoint, Pair, profile_path, trials_path
+from sws.runs.records import Case, MethodPoint, Pair, checkpoint_root, profile_path, trials_path
 from sws.study.code_hash import code_hash, roots
 
 CHECKOUT_EXPERIMENTS = CHECKOUT / "config" / "experiments"
@@ -148,7 +148,7 @@ class Plan:
             for pair in dict.fromkeys((*configuration.pairs, *SMOKE_PAIRS))
         }
         self.data_root = configuration.data_root or os.environ.get("SWS_DATA_ROOT") or None
-        self.checkpoint_root = checkpoint_root(configuration)
+        self.checkpoint_root = checkpoint_root(configuration.results, configuration.checkpoint_root)
 
     @functools.cached_property
     def missing(self) -> dict[str, str]:
@@ -327,7 +327,7 @@ class Plan:
 
 
 def points(target: str, experiment: Experiment) -> tuple[MethodPoint, ...]:
-    """(method, point) of the runs that a target wants of an experiment."""
+    """(method, point) of the runs that a target needs of an experiment."""
     if target not in COMPARING:
         return ((METHOD, POINT),)
     return tuple((method, point) for method, own in experiment.methods.items() for point in own)
@@ -380,12 +380,6 @@ def _read(path: Path) -> Experiment:
         if value not in names:
             raise ConfigurationError(f"{path}: {key} = {value!r}: choose one of {', '.join(names)}")
     return experiment
-
-
-def checkpoint_root(configuration: Configuration) -> Path:
-    """Where checkpoints go: configured, ``$SWS_CHECKPOINT_ROOT``, or below the results."""
-    chosen = configuration.checkpoint_root or os.environ.get("SWS_CHECKPOINT_ROOT")
-    return Path(chosen) if chosen else configuration.results / ".checkpoints"
 
 
 def split_pair(pair: str) -> Pair:

@@ -28,13 +28,14 @@ from torch import nn
 
 from sws import codec
 from sws.codec import rates
-from sws.compression.process import Compressed
+from sws.compression.process import Compressed, CompressionTask
 from sws.compression.trace import serialize
 from sws.config import methods
 from sws.config.experiment import Experiment
 from sws.config.schema import ConfigurationError, Settings
 from sws.config.sections import Point
 from sws.data.batches import ScaledBatches, TensorBatches
+from sws.errors import InputError, MissingFileError
 from sws.network.batch_norm import modes_kept
 from sws.network.quantized import Architecture, QuantizedNetwork
 from sws.network.to_module import build_module
@@ -49,7 +50,7 @@ from sws.training.loop import (
     Batches,
     DivergedError,
     FitSettings,
-    Method,
+    Hooks,
     Stopwatch,
     computes_bfloat16,
     fit,
@@ -140,7 +141,7 @@ def _peak_memory_mb() -> float:
 # --- pretrain -------------------------------------------------------------------------------------
 
 
-def pretrain(
+def run_pretraining(
     experiment: Experiment,
     seed: int,
     results: Path,
@@ -199,7 +200,7 @@ def pretrain_on(
         history = fit(
             model,
             _pretraining_batches(experiment, task, model, seed),
-            Method(),
+            Hooks(),
             fitting,
             seed=seed,
             checkpoint=checkpoint,
@@ -281,7 +282,7 @@ def _count_trials(results: Path, experiment: Experiment, method: str) -> int:
 # --- compress -------------------------------------------------------------------------------------
 
 
-def compress(
+def run_compression(
     experiment: Experiment,
     method: str,
     point: str,
@@ -342,11 +343,10 @@ def _followed_metrics(results: Path, case: records.Case, seed: int) -> dict[str,
     """What was measured of the run that another one takes a number from."""
     found = records.read_run(results, case, seed)
     if found is None:
-        raise FileNotFoundError(
-            2,
-            f"needed first; run 'sws compress {case.model}_{case.dataset} --method {case.method} "
-            f"--point {case.point} --seed {seed}'",
-            str(case.folder(results, seed) / "metrics.json"),
+        raise MissingFileError(
+            f"{case.folder(results, seed) / 'metrics.json'}: needed first; run 'sws compress "
+            f"{case.model}_{case.dataset} --method {case.method} --point {case.point} "
+            f"--seed {seed}'"
         )
     return dict(found.metrics)
 
@@ -382,17 +382,16 @@ def compress_on(
     )
     saved: dict[str, Checkpoint] = {}
 
-    def checkpoint(stage: str) -> Checkpoint:
-        path = Path(checkpoints) / _below(folder) / f"{stage}.pt"
-        return saved.setdefault(stage, Checkpoint(path, identity))
+    def checkpoint(phase: str) -> Checkpoint:
+        path = Path(checkpoints) / _below(folder) / f"{phase}.pt"
+        return saved.setdefault(phase, Checkpoint(path, identity))
 
     first_layer, first = next((n, p) for n, p in model.named_parameters() if p.ndim > 1)
     filters = first.detach().contiguous().cpu().numpy().copy()
-    compressed = method_module(method).compress(
+    to_compress = CompressionTask(
         model,
         batches_of(task, settings, seed),
         task.images,
-        settings,
         seed=seed,
         checkpoint=checkpoint,
         measure=task.error,
@@ -401,6 +400,7 @@ def compress_on(
         input_spec=task.input_spec,
         progress=progress,
     )
+    compressed = method_module(method).compress(to_compress, settings)
     with Stopwatch() as encoding:
         data = codec.encode(compressed.network)
     with Stopwatch() as decoding:
@@ -480,7 +480,7 @@ def evaluate_file(path: Path, dataset: str) -> tuple[float, int]:
     network = codec.read(path)
     task = Task.load(dataset)
     if network.input is not None and tuple(network.input.shape) != task.dataset.input_shape:
-        raise ValueError(
+        raise InputError(
             f"{path}: expects images of shape {tuple(network.input.shape)}, "
             f"and those of {dataset} are {task.dataset.input_shape}"
         )
