@@ -18,8 +18,11 @@ from sws.cli.arguments import (
     Results,
     Seed,
     Seeds,
+    checkpoints_in,
     interactive,
     numbers,
+    results_in,
+    use_configured_data,
 )
 from sws.errors import MissingFileError
 from sws.training import interruption
@@ -27,7 +30,8 @@ from sws.training import interruption
 
 @contextmanager
 def _working() -> Iterator[None]:
-    """Stop well when told to, and say in a log what a terminal shows as a bar."""
+    """Find the data, stop well when told to, say in a log what a terminal shows as a bar."""
+    use_configured_data()
     logger = logging.getLogger("sws")
     lines = logging.StreamHandler(sys.stdout)
     with interruption.watched():
@@ -42,7 +46,7 @@ def _working() -> Iterator[None]:
 def pretrain(
     pair: Pair,
     seed: Seed = 1,
-    results: Results = Path("results"),
+    results: Results = None,
     checkpoints: Checkpoints = None,
     given: Annotated[
         Path | None,
@@ -63,10 +67,9 @@ def pretrain(
       sws pretrain lenet-300-100_mnist --seed 1
       sws pretrain wrn-16-4_cifar-10 --seed 1 --from start/pretrained.safetensors
     """
-    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
-    experiment = find_experiment(pair)
+    experiment, results = find_experiment(pair), results_in(results)
     with _working():
         from sws.study import stages
 
@@ -74,7 +77,7 @@ def pretrain(
             experiment,
             seed,
             results,
-            checkpoints=checkpoint_root(results, checkpoints),
+            checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
             given=given,
         )
@@ -86,7 +89,7 @@ def compress(
     method: Method = "soft-weight-sharing",
     point: Annotated[str, typer.Option(help="Which of the experiment's settings.")] = "main",
     seed: Seed = 1,
-    results: Results = Path("results"),
+    results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Retrain a pre-trained network, quantise it, write the file.
@@ -99,10 +102,9 @@ def compress(
     Example:
       sws compress lenet-300-100_mnist --seed 1
     """
-    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
-    experiment = find_experiment(pair)
+    experiment, results = find_experiment(pair), results_in(results)
     experiment.point(method, point)
     with _working():
         from sws.study import stages
@@ -113,7 +115,7 @@ def compress(
             point,
             seed,
             results,
-            checkpoints=checkpoint_root(results, checkpoints),
+            checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
         )
     print(folder)
@@ -124,7 +126,7 @@ def tune(
     candidates: Annotated[Path, typer.Argument(help="YAML file of settings to try.")],
     method: Method = "soft-weight-sharing",
     seeds: Seeds = "1,2,3",
-    results: Results = Path("results"),
+    results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Try settings on validation images, never on the test set.
@@ -135,10 +137,9 @@ def tune(
     Example:
       sws tune lenet-300-100_mnist candidates.yaml --seeds 1,2,3
     """
-    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
-    experiment, chosen = find_experiment(pair), numbers(seeds)
+    experiment, chosen, results = find_experiment(pair), numbers(seeds), results_in(results)
     if not candidates.is_file():
         raise MissingFileError(f"{candidates}: there is no such file")
     with _working():
@@ -150,7 +151,7 @@ def tune(
             candidates,
             chosen,
             results,
-            checkpoints=checkpoint_root(results, checkpoints),
+            checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
         )
 
