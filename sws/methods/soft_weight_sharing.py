@@ -299,5 +299,10 @@ def compress(
     components = prior.mixture.components
     codebook, index = quantize(process.flat_weights(), components, quantization)
     return process.finish(
-        index, codebook, quantization, trace=prior.trace, seconds={"prior": prior.seconds}
+        index,
+        codebook,
+        quantization,
+        trace=prior.trace,
+        seconds={"prior": prior.seconds},
+        prior_exact_pct=prior.estimator.exact_pct,
     )

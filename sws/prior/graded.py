@@ -1,9 +1,9 @@
-"""log p(w) from a graded grid that is kept while the mixture moves little: as published runs did it.
+"""log p(w) from a grid that is kept while the mixture moves little, as in the published runs.
 
-Why there are two tables: :class:`sws.prior.estimators.Tabulated` resolves any mixture, makes its mesh
-in less than a millisecond and would do alone. This one fails for narrow mixtures and takes ten times
-as long to make a grid, but the published files were made with it and are compared byte for byte,
-and rounding differently is enough to change them. With the next reference run this module,
+Why there are two tables: :class:`sws.prior.estimators.Tabulated` resolves any mixture, makes its
+mesh in about a millisecond, and would do alone. This one fails for narrow mixtures and takes ten
+times as long to make its grid. But the published files were made with it and are compared byte by
+byte, and what is rounded otherwise changes them. With the next reference run this module,
 :mod:`sws.prior.grid` and :mod:`sws.prior.table` can go.
 """
 
