@@ -75,9 +75,7 @@ def test_one_seed_on_both_sides_has_a_fallback():
         2.576 * 0.1 * 2**0.5, rel=1e-3
     )
     rate = verdicts.MEASURES["cr_file"]
-    assert verdicts.tolerance([100.0], [100.0], rate) == pytest.approx(
-        2.576 * 5 * 2**0.5, rel=1e-3
-    )
+    assert verdicts.tolerance([100.0], [100.0], rate) == pytest.approx(2.576 * 5 * 2**0.5, rel=1e-3)
 
 
 def test_welch_tolerance_by_hand():
