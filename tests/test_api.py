@@ -11,6 +11,7 @@ import sws
 from sws.api.data import Batches
 from sws.data import datasets
 from sws.data.augmentation import Preparation
+from sws.training.evaluation import error_pct
 
 
 class MyNetwork(nn.Module):

@@ -1,7 +1,9 @@
 """Networks, losses, batches and wishes of other people: compressed rightly, or refused in time."""
 
 import copy
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from sws.errors import InputError
 from sws.network import batch_norm
 from sws.training.loop import Hooks
 
-BATCH = 25
+BATCH, RATE = 25, 5e-3
 
 
 def made(seed=1, n=300):
@@ -33,7 +35,7 @@ def loader_of(*tensors):
     return DataLoader(TensorDataset(*tensors), BATCH, shuffle=True)
 
 
-def train(model, loader, loss, epochs=25, rate=5e-3):
+def train(model, loader, loss, epochs=25, rate=RATE):
     torch.manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), rate)
     for _ in range(epochs):
@@ -74,7 +76,9 @@ def normed(loader):
 def compress(model, loader, **more):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RiseWarning)  # every fall of quality is a failure here
-        return sws.compress(model, loader, progress=False, **({"epochs": 8} | more))
+        return sws.compress(
+            model, loader, progress=False, **({"epochs": 8, "learning_rate": RATE} | more)
+        )
 
 
 def assert_same_state(model, other):
@@ -111,9 +115,9 @@ def test_a_regression_is_not_emptied():
     x, scores = made()
     loader = loader_of(x, scores[:, :1])
     model = train(mlp(1), loader, F.mse_loss, 60)
-    result = compress(model, loader, loss=F.mse_loss, epochs=30)
+    result = compress(model, loader, loss=F.mse_loss, epochs=20, allowed_rise=100)
     assert result.unit == "loss"
-    assert result.errors["end"] < 0.15 * float(scores[:, 0].var())
+    assert result.errors["end"] < 0.03 * float(scores[:, 0].var())
     assert result.network.nonzeros > 20
 
 
@@ -224,10 +228,9 @@ def test_networks_that_cannot_be_stored_are_refused_by_name(model, words, loader
 
 def test_data_that_spoils_a_network_is_refused(data):
     x, y = data
-    with pytest.raises(InputError, match="NaN or infinity"):
-        compress(mlp(), loader_of(torch.where(x == x[0, 0], float("nan"), x), y, )) if False else (
-            compress(mlp(), [(torch.full((4, 12), float("nan")), y[:4])])
-        )
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match="NaN or infinity"):
+            compress(mlp(), [(x.clone().fill_(value), y)])
     with pytest.raises(InputError, match="no batch"):
         compress(mlp(), [], images=10)
     with pytest.raises(InputError, match=r"shape \(0, 12\)"):
@@ -299,7 +302,7 @@ def test_three_dimensional_convolutions_are_compressed(tmp_path):
 @pytest.mark.parametrize("method", [m for m in methods.names() if m != "no-prior"])
 def test_the_model_is_the_network_of_the_file(method, trained, loader, data, tmp_path):
     model = copy.deepcopy(trained)
-    result = sws.compress(model, loader, method=method, epochs=12, progress=False)
+    result = compress(model, loader, method=method, allowed_rise=100)
     assert sws.save(result, tmp_path / "m.sws") == result.bytes
     assert_same_state(model, sws.load(tmp_path / "m.sws", into=mlp()))
     x, y = data
@@ -330,8 +333,8 @@ def test_a_bias_that_float16_blurs_is_kept_exactly():
     with torch.no_grad():
         model[2].bias += 5000
     far = loader_of(x, scores[:, :1] + 5000)
-    result = compress(model, far, loss=F.mse_loss, epochs=30)
-    assert result.errors["end"] < 0.15 * float(scores[:, 0].var())
+    result = compress(model, far, loss=F.mse_loss, epochs=20, allowed_rise=100)
+    assert result.errors["end"] < 0.03 * float(scores[:, 0].var())
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, RuntimeError])
@@ -416,6 +419,10 @@ class Small(nn.Module):
 
 def test_small_weights_before_a_layer_norm_survive(loader):
     model = train(Small(), loader, F.cross_entropy, rate=5e-4)
+    with torch.no_grad():
+        model.first.weight *= 0.02 / model.first.weight.square().mean().sqrt()
+        model.first.bias *= 0.0
+    model = train(model, loader, F.cross_entropy, epochs=5, rate=1e-4)
     result = compress(model, loader, epochs=20, learning_rate=5e-4)
     assert result.settings.unit == "tensor"
     assert result.errors["end"] <= result.errors["before"] + 2
@@ -430,11 +437,11 @@ def test_tau_has_one_default(trained, loader):
 
 def test_a_rise_is_warned_of_or_refused(trained, loader):
     model = copy.deepcopy(trained)
-    with pytest.raises(RiseError, match=r"in retraining: try a smaller tau \(now 0.5\)"):
-        sws.compress(model, loader, tau=0.5, epochs=20, allowed_rise=1.0, progress=False)
+    with pytest.raises(RiseError, match=r"in retraining: try a smaller tau \(now 5\)"):
+        compress(model, loader, tau=5.0, learning_rate=0.05, allowed_rise=1.0)
     assert_same_state(model, trained)
     with pytest.warns(RiseWarning, match="smaller tau"):
-        sws.compress(model, loader, tau=0.5, epochs=20, progress=False)
+        sws.compress(model, loader, tau=5.0, learning_rate=0.05, epochs=8, progress=False)
 
 
 def test_advice_is_such_that_can_help(trained, loader):
@@ -466,12 +473,10 @@ def test_a_search_ends_within_its_target():
 
 
 def test_a_target_size_and_a_target_error(trained, loader):
-    free = sws.compress(copy.deepcopy(trained), loader, epochs=20, progress=False)
-    wanted = round(0.8 * free.bytes)
+    free = compress(copy.deepcopy(trained), loader, allowed_rise=100)
+    wanted = round(0.9 * free.bytes)
     model = copy.deepcopy(trained)
-    result = sws.compress(
-        model, loader, epochs=20, target_bytes=wanted, tries=3, progress=False, allowed_rise=100
-    )
+    result = compress(model, loader, target_bytes=wanted, tries=3, allowed_rise=100)
     assert result.bytes <= wanted < free.bytes and len(result.attempts) <= 3
     result = sws.compress(
         copy.deepcopy(trained), loader, method="post-hoc-mixture", target_error=8.0, progress=False,
@@ -484,8 +489,8 @@ def test_no_prior_prunes_to_a_size(trained, loader):
     model = copy.deepcopy(trained)
     with pytest.raises(InputError, match="target_bytes"):
         compress(model, loader, method="no-prior")
-    result = compress(model, loader, method="no-prior", target_bytes=350, allowed_rise=100)
-    assert 0.9 * 350 <= result.bytes <= 1.1 * 350
+    result = compress(model, loader, method="no-prior", target_bytes=300, allowed_rise=100)
+    assert 0.9 * 300 <= result.bytes <= 1.1 * 300
 
 
 # --- wishes ---------------------------------------------------------------------------------------
@@ -508,9 +513,10 @@ def test_held_out_data_is_what_errors_are_of(trained, loader):
     before = 100 * float((trained(x).argmax(1) != y).float().mean())
     assert result.errors["before"] == pytest.approx(before)
     counted = compress(
-        copy.deepcopy(trained), loader, validate=lambda m: float((m(x).argmax(1) != y).sum())
-    ) if before else None
-    assert counted is None or counted.unit == "value"
+        copy.deepcopy(trained), loader, validate=lambda m: (m(x).argmax(1) != y).sum(),
+        allowed_rise=10,
+    )  # fmt: skip
+    assert counted.unit == "value" and counted.errors["before"] == before
 
 
 def test_the_number_of_examples_is_the_samplers(data):
@@ -564,9 +570,9 @@ def test_a_loaded_network_survives_a_training_pass(normed, loader, data, tmp_pat
 
 def test_a_compressed_network_can_be_compressed_again(normed, loader):
     model = copy.deepcopy(normed)
-    first = compress(model, loader, epochs=20)
+    first = compress(model, loader, epochs=15)
     assert any(batch_norm.is_folded(n) for n in batch_norm.norms(model).values())
-    second = compress(model, loader, epochs=20)
+    second = compress(model, loader, epochs=15)
     assert second.errors["end"] <= first.errors["end"] + 2
 
 
@@ -583,3 +589,21 @@ def test_zeros_stay_zero_in_fine_tuning(trained, loader):
     kept.remove()
     train(model, loader, F.cross_entropy, 1)
     assert (model[0].weight[empty] != 0).any()
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "your-own-network.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore::sws.api.RiseWarning")
+@pytest.mark.parametrize("code", EXAMPLES, ids=["vision", "transformer", "table", "sequence"])
+def test_the_examples_of_the_page_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    code = code.replace("epochs=20", "epochs=6, progress=False, allowed_rise=100")
+    assert "progress=False" in code
+    scope = {}
+    exec(compile(code.replace("target_error=5.0", "target_error=60.0"), "page", "exec"), scope)
+    assert scope["result"].ratio > 2

@@ -49,9 +49,7 @@ def unit_for(model: nn.Module) -> Unit:
     """
     weights = compressible(model).values()
     few = sum(w.numel() for w in weights) / 100
-    sizes = [
-        float(w.detach().double().square().mean().sqrt()) for w in weights if w.numel() >= few
-    ]
+    sizes = [float(w.detach().double().square().mean().sqrt()) for w in weights if w.numel() >= few]
     fits = all(size == 0 or WIDEST_ZERO <= size <= LARGEST for size in sizes)
     return "weight" if fits and not batch_norm.norms(model) else "tensor"
 

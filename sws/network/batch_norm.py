@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sws.network.inputs import count, first, forward, scores
+from sws.network.inputs import count, forward, scores
 
 _Norm = nn.modules.batchnorm._BatchNorm
 IMAGES = 10_000  # that statistics are gathered from
@@ -90,9 +90,7 @@ def scale_free(
 
 
 @torch.no_grad()
-def reestimate(
-    model: nn.Module, batches: Iterable[tuple[Any, Any]], images: int = IMAGES
-) -> None:
+def reestimate(model: nn.Module, batches: Iterable[tuple[Any, Any]], images: int = IMAGES) -> None:
     """Gather running statistics anew: the plain mean over the batches of at least ``images``.
 
     Does nothing to a network without normalisations.

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from sws.errors import InputError
 
-
 _left_out: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
 
 
