@@ -11,9 +11,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    **dict.fromkeys(
-        ("compress", "keep_zeros", "load", "save", "settings", "unfold"), "sws.api"
-    ),
+    **dict.fromkeys(("compress", "keep_zeros", "load", "save", "settings", "unfold"), "sws.api"),
     "results": "sws.runs.frame",
 }
 

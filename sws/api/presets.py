@@ -133,7 +133,7 @@ def settings(
         "bias_bits": bias_bits or (7 if tensor else 5),
     }
     if own_tau:
-        common["tau"] = min(10.0, tau * strength)
+        common["tau"] = tau if strength == 1 else min(10.0, tau * strength)
         steps = retraining * -(-(images or 60_000) // batch_size)
         return _under_a_prior(method, unit, common, sharing, steps)
     if method == "post-hoc-mixture":

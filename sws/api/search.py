@@ -61,9 +61,8 @@ def search(
     strength = 1.0
     for _ in range(tries):
         known.append(attempt(strength))
-        if target_bytes is not None and (1 - CLOSE) * target_bytes <= known[-1].bytes:
-            if known[-1].bytes <= target_bytes:
-                break
+        if target_bytes is not None and 1 - CLOSE <= known[-1].bytes / target_bytes <= 1:
+            break
         following = _next(known, target_bytes, target_error)
         if following is None:
             break

@@ -24,7 +24,8 @@ class SharedWeights(Hooks):
     k minimises ½·((v − c_k)/distortion)² − log p_k, and the gradient found there goes to v as it
     is. A codebook entry's gradient is the sum over the weights that hold it. Weights that are 0 at
     the start stay 0; one whose gradient was exactly 0 for a whole epoch becomes 0, unless the
-    network's outputs show that it has an effect (a weight that is normalised, or rounded). With ``frozen=True`` the assignments are fixed: codebook, biases and norms train.
+    network's outputs show that it has an effect (a weight that is normalised, or rounded). With
+    ``frozen=True`` the assignments are fixed: codebook, biases and norms train.
 
     Parameters
     ----------
