@@ -88,7 +88,7 @@ def check_rise(result: CompressionResult, allowed: float | None, tau: float | No
         raise RiseError(f"{text}; the model is as it was")
     usual = POINTS if result.unit == "%" else SHARE * abs(before)
     if allowed is None and rise > usual:
-        warnings.warn(text, RiseWarning, stacklevel=3  # the caller of sws.compress)
+        warnings.warn(text, RiseWarning, stacklevel=3)
 
 
 def _where(errors: Mapping[str, float], tau: float | None) -> str:
