@@ -15,7 +15,7 @@ from sws.config.network_surgery import NetworkSurgery, Surgery
 from sws.config.no_prior import GradualPruning, Match, NoPrior
 from sws.config.post_hoc_mixture import PostHocMixture
 from sws.config.sections import Clustering, Point, Precision, Quantization, Retraining
-from sws.config.soft_weight_sharing import Prior, SoftWeightSharing
+from sws.config.soft_weight_sharing import Prior, Proportion, SoftWeightSharing
 from sws.config.spike_slab import Slab, SpikeSlab
 from sws.errors import InputError
 from sws.network import batch_norm
@@ -28,6 +28,8 @@ rows have 2.4e-6 and 5e-6; the CIFAR-10 rows, measured in units of tensors, 2.7e
 WIDEST_ZERO = 0.03
 """The largest σ of the zero component in :func:`settings`: weights that are smaller than that,
 tensor by tensor, would all belong to it."""
+NONZEROS = 60
+"""Weights that a prior expects not to be 0, at least."""
 UPDATES = 200
 """Of the mixture, that a retraining should have at least."""
 LARGEST = 1.0
@@ -97,7 +99,8 @@ def settings(
     target_bytes : int, optional
         Size of the file; ``no-prior`` needs it.
     layers : mapping of str to int, optional
-        Weights by layer: network surgery and Deep Compression spare small layers.
+        Weights by layer: network surgery and Deep Compression spare small layers, and priors expect
+        :data:`NONZEROS` that are not 0.
     batch_size : int
         Of the loader. Where training takes few steps, the mixture follows the weights more often.
     bias_bits : int, optional
@@ -135,7 +138,8 @@ def settings(
     if own_tau:
         common["tau"] = tau if strength == 1 else min(10.0, tau * strength)
         steps = retraining * -(-(images or 60_000) // batch_size)
-        return _under_a_prior(method, unit, common, sharing, steps)
+        zero = _zero_proportion(sum((layers or {}).values()))
+        return _under_a_prior(method, unit, common, sharing, steps, zero)
     if method == "post-hoc-mixture":
         kept = {"distortion": (0.15 if tensor else 0.01) * math.sqrt(strength)}
         kept["bias_bits"] = sharing["bias_bits"]
@@ -172,7 +176,14 @@ def settings(
     )  # fmt: skip
 
 
-def _under_a_prior(method: str, unit: Unit, common: dict, sharing: dict, steps: int) -> Point:
+def _zero_proportion(weights: int) -> float:
+    """π_0: 0.999, or less where that leaves no weight to be anything else."""
+    return min(0.999, max(0.5, 1 - NONZEROS / weights)) if weights else 0.999
+
+
+def _under_a_prior(
+    method: str, unit: Unit, common: dict, sharing: dict, steps: int, zero_proportion: float
+) -> Point:
     at, zero, others = (0.0, 0.6, 0.8), (0.005, WIDEST_ZERO, 0.003), (0.2, 0.1, 0.02)
     if unit == "tensor":
         zero, others = (0.1, 0.5, 0.05), (3.0, 1.5, 0.3)
@@ -183,13 +194,17 @@ def _under_a_prior(method: str, unit: Unit, common: dict, sharing: dict, steps: 
         return SpikeSlab(
             unit=unit,
             prior=Slab(
-                deviation=1.5 if unit == "tensor" else 0.1, zero_precision=zero_precision, **pace
+                deviation=1.5 if unit == "tensor" else 0.25,
+                zero_proportion=zero_proportion,
+                zero_precision=zero_precision,
+                **pace,
             ),
             retraining=Retraining(**common),
             quantization=Clustering(**sharing),
         )
     prior = Prior(
         deviation=3.0 if unit == "tensor" else 0.25,
+        zero_proportion=Proportion(value=zero_proportion),
         zero_precision=zero_precision,
         precision=Precision(pseudo_count=0.0075, deviation=tuple(zip(at, others, strict=True))),
         **pace,
