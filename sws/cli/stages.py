@@ -42,22 +42,28 @@ def _working() -> Iterator[None]:
 def pretrain(
     pair: Pair,
     seed: Seed = 1,
+    start: Annotated[
+        str, typer.Option(help="Which of the experiment's starts; main is the shared one.")
+    ] = "main",
     results: Results = Path("results"),
     checkpoints: Checkpoints = None,
 ) -> None:
     """Train a network before any compression.
 
     Writes pretrained.safetensors, metrics.json and history.csv to
-    RESULTS/pretrained/PAIR/seed-SEED. Interrupted, it goes on where it was when run again.
+    RESULTS/pretrained/PAIR/seed-SEED, or PAIR/START/seed-SEED for another start than main.
+    Interrupted, it goes on where it was when run again.
 
     \b
-    Example:
+    Examples:
       sws pretrain lenet-300-100_mnist --seed 1
+      sws pretrain lenet-300-100_mnist --seed 1 --start plain
     """
     from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
     experiment = find_experiment(pair)
+    experiment.start(start)
     with _working():
         from sws.study import stages
 
@@ -67,6 +73,7 @@ def pretrain(
             results,
             checkpoints=checkpoint_root(results, checkpoints),
             progress=interactive(),
+            start=start,
         )
     print(folder)
 
@@ -83,7 +90,7 @@ def compress(
 
     Writes model.sws, metrics.json, history.csv and trace.safetensors to
     RESULTS/runs/PAIR/METHOD/POINT/seed-SEED. The error in metrics.json is that of the network
-    decoded from model.sws. Needs 'sws pretrain' of the same pair and seed.
+    decoded from model.sws. Needs 'sws pretrain' of the same pair, seed and start.
 
     \b
     Example:

@@ -270,10 +270,8 @@ def publish(
 
 def points_of(target: Target) -> dict[Pair, list[MethodPoint]]:
     """The runs that a target wants of each of its pairs."""
-    from sws.study.plan import METHOD, POINT, find_experiment, points, split_pair
+    from sws.study.plan import find_experiment, points, split_pair
 
-    if not target.compares:
-        return {split_pair(pair): [(METHOD, POINT)] for pair in target.pairs}
     return {
         split_pair(pair): list(points(target.name, find_experiment(pair))) for pair in target.pairs
     }

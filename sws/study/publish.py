@@ -30,7 +30,7 @@ from sws.runs.records import (
     Run,
     cases,
     profile_path,
-    read_run,
+    read_record,
     trials_path,
 )
 from sws.study.plan import METHOD, POINT
@@ -77,7 +77,7 @@ def publish(
     if not targets or (set(targets) != {STUDIES} and not (wanted and seeds)):
         raise ResultsError("nothing to publish; name pairs, seeds and targets")
     ready = {
-        case: [seed for seed in seeds if not partial or read_run(results, case, seed)]
+        case: [seed for seed in seeds if not partial or read_record(results, case, seed)]
         for case in wanted
     }
     left_out = [case for case in wanted if not ready[case]]
@@ -87,7 +87,7 @@ def publish(
     folders = _target_folders(results, targets)
     trials = _tuning(results, wanted)
     _match(results, [target for target in targets if target != STUDIES], wanted, seeds)
-    files = [run.folder / name for run in runs for name in _files(run.case)]
+    files = [run.folder / name for run in runs for name in _files(run)]
     profiles = (profile_path(results, run.case, run.seed) for run in runs)
     files += [path for path in profiles if path.is_file()]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -103,18 +103,22 @@ def publish(
     return reference, left_out
 
 
-def _files(case: Case) -> list[str]:
+def _files(run: Run) -> list[str]:
     """Files of a run to copy. Traces are megabytes, and figures draw those of one case a pair."""
-    drawn = (case.method, case.point) == (METHOD, POINT)
+    if run.ending:
+        return ["metrics.json", "history.csv"]
+    drawn = (run.case.method, run.case.point) == (METHOD, POINT)
     return [name for name in RUN_FILES if drawn or name != "trace.safetensors"]
 
 
 def _complete(results: Path, case: Case, seed: int) -> Run:
     """A run that has all of the files to copy; a copy of a reference does."""
-    run = read_run(results, case, seed)
+    run = read_record(results, case, seed)
     if run is None:
         raise ResultsError(f"{case} seed {seed} has not run; run it, or publish without it")
-    for name in _files(case):
+    if run.ending:
+        return run
+    for name in _files(run):
         if not (run.folder / name).is_file():
             raise ResultsError(
                 f"{run.folder / name} is missing; delete the folder and run it again"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import resource
 import shutil
@@ -31,11 +32,12 @@ from sws.codec import rates
 from sws.compression.process import Compressed, CompressionTask
 from sws.compression.trace import serialize
 from sws.config import methods
-from sws.config.experiment import Experiment
+from sws.config.experiment import START, Experiment
 from sws.config.schema import Settings
 from sws.config.sections import Point
 from sws.data.batches import TensorBatches
 from sws.errors import InputError, MissingFileError
+from sws.network.from_module import RangeError
 from sws.network.quantized import Architecture, QuantizedNetwork
 from sws.network.to_module import build_module
 from sws.runs import records
@@ -44,8 +46,10 @@ from sws.study.code_hash import roots
 from sws.study.locks import RunLock
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import protected
-from sws.training.loop import DivergedError, FitSettings, Method, Stopwatch, fit
+from sws.training.loop import DivergedError, FitSettings, History, Method, Stopwatch, fit
 from sws.training.on_device import Task
+
+LOG = logging.getLogger(__name__)
 
 HISTORY = (
     "epoch", "learning_rate", "loss", "cross_entropy", "complexity",
@@ -130,7 +134,13 @@ def _peak_memory_mb() -> float:
 
 
 def run_pretraining(
-    experiment: Experiment, seed: int, results: Path, *, checkpoints: Path, progress: bool = False
+    experiment: Experiment,
+    seed: int,
+    results: Path,
+    *,
+    checkpoints: Path,
+    progress: bool = False,
+    start: str = START,
 ) -> Path:
     """Train the network on the whole training set; the test set is read once, at the end.
 
@@ -139,18 +149,24 @@ def run_pretraining(
     The folder with ``pretrained.safetensors``, ``metrics.json`` and ``history.csv``.
     """
     set_up()
-    folder = Path(results) / "pretrained" / experiment.pair / f"seed-{seed}"
+    folder = records.start_folder(results, (experiment.model, experiment.dataset), start, seed)
     with RunLock(folder):
         task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
-        pretrain_on(experiment, seed, task, folder, Path(checkpoints), progress)
+        pretrain_on(experiment, seed, task, folder, Path(checkpoints), progress, start)
     return folder
 
 
 def pretrain_on(
-    experiment: Experiment, seed: int, task: Task, folder: Path, checkpoints: Path, progress: bool
+    experiment: Experiment,
+    seed: int,
+    task: Task,
+    folder: Path,
+    checkpoints: Path,
+    progress: bool,
+    start: str = START,
 ) -> None:
     """Train on a task from scratch; the network's files go to ``folder``, which is locked."""
-    settings = experiment.pretraining
+    settings = experiment.start(start)
     origin = _provenance("pretrain", settings, experiment, task)
     identity = _identity(origin, seed, images=str(task.images), model=experiment.model)
     checkpoint = Checkpoint(checkpoints / _below(folder) / "pretrain.pt", identity)
@@ -159,6 +175,7 @@ def pretrain_on(
     fitting = FitSettings(
         settings.epochs,
         settings.learning_rate,
+        settings.final_rate,
         weight_decay=settings.weight_decay,
         bfloat16=settings.bfloat16,
         warm_up=settings.warm_up,
@@ -265,11 +282,18 @@ def run_compression(
     Returns
     -------
     The folder with ``metrics.json``, ``model.sws``, ``history.csv`` and ``trace.safetensors``.
+
+    Raises
+    ------
+    DivergedError
+        If a point of the table diverged. Of points as written and of a ladder that is the result:
+        ``metrics.json`` has a ``status`` that says so, and neither errors nor sizes.
     """
     set_up()
     settings = experiment.point(method, point)
     results = Path(results)
-    start = results / "pretrained" / experiment.pair / f"seed-{seed}"
+    pair = (experiment.model, experiment.dataset)
+    start = records.start_folder(results, pair, settings.start, seed)
     folder = results / "runs" / experiment.pair / method / point / f"seed-{seed}"
     with RunLock(folder):
         task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
@@ -279,10 +303,7 @@ def run_compression(
             settings = method_module(method).following(
                 settings, _followed_metrics(results, followed, seed)
             )
-        outcome = compress_on(
-            experiment, method, settings, seed, task, start, folder, checkpoints, progress
-        )
-        metrics = {
+        told = {
             "model": experiment.model,
             "dataset": experiment.dataset,
             "method": method,
@@ -290,9 +311,22 @@ def run_compression(
             "seed": seed,
             "n_train": task.images,
             "tuning_trials": _count_trials(results, experiment, method),
+            "start": settings.start,
             "error_start_pct": before["error_start_pct"],
-            **outcome.metrics,
         }
+        try:
+            outcome = compress_on(
+                experiment, method, settings, seed, task, start, folder, checkpoints, progress
+            )
+        except (DivergedError, RangeError) as error:
+            if point in experiment.methods[method]:
+                raise  # a row of the table needs a file; of what others wrote, this is the result
+            LOG.warning("%s", error)
+            origin = _provenance("compress", settings, experiment, task, method)
+            _record_divergence(folder, error, told | {"provenance": origin})
+            shutil.rmtree(Path(checkpoints) / _below(folder), ignore_errors=True)
+            return folder
+        metrics = told | outcome.metrics
         metrics["seconds"] = {"pretrain": before["seconds"]["pretrain"], **metrics["seconds"]}
         names = {"model": experiment.model, "dataset": experiment.dataset, "method": method}
         with _outputs(folder) as scratch:
@@ -305,6 +339,19 @@ def run_compression(
             _write_json(scratch / "metrics.json", metrics)
         outcome.remove_checkpoints()
     return folder
+
+
+def _record_divergence(
+    folder: Path, error: DivergedError | RangeError, told: Mapping[str, Any]
+) -> None:
+    """Leave how it ended, and the history until then; file and trace are there and empty."""
+    with _outputs(folder) as scratch:
+        for name in ("model.sws", "trace.safetensors"):
+            (scratch / name).write_bytes(b"")
+        rows = [row | {"stage": "retrain"} for row in getattr(error, "rows", [])]
+        History(rows).write(scratch / "history.csv", HISTORY)
+        ending = {"status": error.outcome, "message": str(error)}
+        _write_json(scratch / "metrics.json", {**told, **ending})
 
 
 def _followed_metrics(results: Path, case: records.Case, seed: int) -> dict[str, Any]:
@@ -408,7 +455,8 @@ def _sizes(network: QuantizedNetwork, data: bytes, components: int) -> dict[str,
     if not network.nonzeros:
         raise DivergedError(
             "every weight of the network in the file is 0; lower τ, the quality parameter or c, or "
-            "ask for more weights"
+            "ask for more weights",
+            "collapsed: no weight is left",
         )
     cr = rates.rates(network, len(data))
     parts = codec.describe(data).bytes

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sws.config.experiment import Experiment
+from sws.config.experiment import START, Experiment
+from sws.config.ladder import laid_over
 from sws.config.schema import ConfigurationError, validated
 from sws.config.sections import Point
 from sws.files import write_text
@@ -102,19 +103,9 @@ def _read_candidates(path: Path, base: Point) -> dict[str, Point]:
         raise ConfigurationError(f"{path}: expected names, each with settings to try")
     values = base.model_dump(mode="json")
     return {
-        name: validated(type(base), _merged(values, changes or {}), f"{path}: {name}")
+        name: validated(type(base), laid_over(values, changes or {}), f"{path}: {name}")
         for name, changes in listed.items()
     }
-
-
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes laid over a mapping, section by section; a hyper-prior is replaced as a whole."""
-    merged = dict(base)
-    for key, value in changes.items():
-        deep = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        replace = key in ("zero_precision", "precision")
-        merged[key] = _merged(merged[key], value) if deep and not replace else value
-    return merged
 
 
 def _trial(
@@ -128,10 +119,12 @@ def _trial(
     checkpoints: Path,
     progress: bool,
 ) -> dict[str, str]:
-    start = folder.parent / "pretrained" / f"seed-{seed}"
+    start = validation_start(folder.parent, settings.start, seed)
     if not (start / "metrics.json").exists():
         with RunLock(start):
-            pretrain_on(experiment, seed, task, start, Path(checkpoints), progress)
+            pretrain_on(
+                experiment, seed, task, start, Path(checkpoints), progress, settings.start
+            )
     before = task.error(load_pretrained(experiment, task, start))
     with Stopwatch() as watch:
         outcome = compress_on(
@@ -156,6 +149,22 @@ def _trial(
         "main": "0",
         "note": "",
     }
+
+
+def validation_start(folder: Path, start: str, seed: int) -> Path:
+    """Where a network lies that was pre-trained without the validation images.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a pair's tuning.
+    start : str
+        Name of the start.
+    seed : int
+        Of the training.
+    """
+    below = folder / "pretrained"
+    return (below if start == START else below / start) / f"seed-{seed}"
 
 
 def _followed(
