@@ -269,7 +269,7 @@ def publish(
 
 
 def points_of(target: Target) -> dict[Pair, list[MethodPoint]]:
-    """The runs that a target wants of each of its pairs."""
+    """The runs that a target needs of each of its pairs."""
     from sws.study.plan import find_experiment, points, split_pair
 
     return {

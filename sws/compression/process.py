@@ -26,7 +26,7 @@ from sws.network.from_module import build_network, check_buffers
 from sws.network.quantized import Architecture, InputSpec, QuantizedNetwork
 from sws.network.weights import check_compressible, compressible
 from sws.training.checkpoints import Checkpoint
-from sws.training.loop import Batches, FitSettings, History, Method, fit
+from sws.training.loop import Batches, FitSettings, History, Hooks, fit
 
 
 def no_checkpoint(phase: str) -> None:
@@ -84,15 +84,22 @@ class Compressed:
 
     Attributes
     ----------
-    network : ready for :mod:`sws.codec`.
-    history : a row an epoch, over all phases; the column ``stage`` says which.
-    trace : arrays of ``trace.safetensors``, but for the filters.
-    errors : what ``measure`` returned after retraining (``retrained``) and right after every weight
-        was set to its codebook value, before anything made up for it (``assigned``).
-    components : number of codebook entries that are used, 0 included, all codebooks together.
-    seconds : wall clock; ``retrain`` and ``quantize`` (all that follows), their sum being the
-        whole; methods may name parts of them, such as ``prior``.
-    measures : what only this method has to say, for ``metrics.json``.
+    network : QuantizedNetwork
+        Ready for :mod:`sws.codec`.
+    history : History
+        One row per epoch, over all phases; the column ``stage`` says which.
+    trace : dict of str to np.ndarray
+        Arrays of ``trace.safetensors``, but for the filters.
+    errors : dict of str to float
+        What ``measure`` returned after retraining (``retrained``) and right after every weight was
+        set to its codebook value, before anything made up for it (``assigned``).
+    components : int
+        Number of codebook entries that are used, 0 included, all codebooks together.
+    seconds : dict of str to float
+        Wall clock; ``retrain`` and ``quantize`` (all that follows), their sum being the whole;
+        methods may name parts of them, such as ``prior``.
+    measures : dict of str to object
+        What only this method has to say, for ``metrics.json``.
     """
 
     network: QuantizedNetwork
@@ -124,7 +131,7 @@ class Process:
 
     Raises
     ------
-    ValueError
+    InputError
         If the network is not one that can be compressed.
     """
 
@@ -156,7 +163,7 @@ class Process:
             for name, weight in self.quantized().items():
                 size = np.float32(float(weight.detach().double().square().mean().sqrt()))
                 self.scales[name] = float(size) if size > 0 else 1.0
-        self._start = list(self.weights().values())
+        self._start = list(self.weights().values())  # for the trace
 
     def quantized(self) -> dict[str, nn.Parameter]:
         """The parameters that get a codebook's values, by name."""
@@ -185,13 +192,23 @@ class Process:
     def _later(self) -> Continued:
         return Continued(self.task.batches, sum(len(h.rows) for _, h in self.histories))
 
-    def train(self, phase: str, method: Method, fitting: FitSettings) -> History:
-        """One phase of training, whose epochs count on from the phases before."""
+    def train(self, phase: str, hooks: Hooks, fitting: FitSettings) -> History:
+        """One phase of training, whose epochs count on from the phases before.
+
+        Parameters
+        ----------
+        phase : str
+            ``retrain``, ``share`` or ``refine``.
+        hooks : Hooks
+            What to add to plain training.
+        fitting : FitSettings
+            How long and how fast.
+        """
         began = time.perf_counter()
         history = fit(
             self.model,
             self._later(),
-            method,
+            hooks,
             fitting,
             seed=self.task.seed,
             checkpoint=self.task.checkpoint(phase),
@@ -203,12 +220,12 @@ class Process:
         self.histories.append((phase, history))
         return history
 
-    def retrain(self, method: Method, settings: Training, **more: Any) -> None:
+    def retrain(self, hooks: Hooks, settings: Training, **more: Any) -> None:
         """The phase that makes methods different, and the error after it.
 
         Parameters
         ----------
-        method : Method
+        hooks : Hooks
             What the method adds to plain training.
         settings : Training
             How long and how fast; its precision and the weights' rate hold for later phases too.
@@ -223,7 +240,7 @@ class Process:
             bfloat16=settings.bfloat16,
             **more,
         )
-        self.train("retrain", method, fitting)
+        self.train("retrain", hooks, fitting)
         self.report("retrained")
 
     def report(self, name: str) -> None:

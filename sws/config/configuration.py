@@ -45,7 +45,7 @@ def validate_configuration(values: dict[str, Any], source: Path | str) -> Config
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """JSON schemas by file name, as they lie in ``workflow/schemas``; ``make schemas`` writes them."""
+    """JSON schemas by file name, as ``make schemas`` writes them to ``workflow/schemas``."""
     return {
         "config.schema.json": Configuration.model_json_schema(),
         "experiment.schema.json": Experiment.model_json_schema(),

@@ -60,17 +60,21 @@ class _Experiment(Settings):
     @model_validator(mode="after")
     def _names_are_known(self) -> _Experiment:
         if START in self.starts:
-            raise ValueError(f"starts: {START} is the network of 'pretraining'; choose another name")
+            raise ValueError(
+                f"starts: {START} is the network of 'pretraining'; choose another name"
+            )
         twice = set(self.as_written) & set(self.methods[OURS])
         if twice:
             raise ValueError(f"as-written: {min(twice)} is a point of {OURS} already")
-        for method in self.methods:
-            for name, point in self.every_point(method).items():
-                if point.start not in (START, *self.starts):
-                    raise ValueError(
-                        f"{name}: there is no start {point.start!r}; "
-                        f"choose one of {', '.join((START, *self.starts))}"
-                    )
+        declared = [*self.as_written.items()]
+        declared += [pair for points in self.methods.values() for pair in points.items()]
+        known = (START, *self.starts)
+        for name, point in declared:
+            if point.start not in known:
+                raise ValueError(
+                    f"{name}: there is no start {point.start!r}; choose one of {', '.join(known)}"
+                )
+        _ = self.ladder_points  # says what is wrong with its steps
         return self
 
     @cached_property

@@ -103,8 +103,8 @@ def rungs(
             without = _undone(_plain(before), _plain(here), _plain(top))
         alone[left_out_name(step)] = changed(top, without, f"ladder without {step.name}")
     if here != top:
-        (path, *_), _ = next(_differences(_plain(here), _plain(top)))
-        raise ValueError(f"the ladder does not arrive at {ladder.top!r}: {path} differs")
+        path, _ = next(_differences(_plain(here), _plain(top)))
+        raise ValueError(f"the ladder does not arrive at {ladder.top!r}: {'.'.join(path)} differs")
     found.popitem()
     return found | alone
 

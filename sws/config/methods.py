@@ -133,7 +133,7 @@ def spec(name: str) -> MethodSpec:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such method.
     """
     try:

@@ -71,9 +71,12 @@ class Dataset:
 
     Attributes
     ----------
-    classes : names, in the order of the labels.
-    mean, std : per channel; networks see x = (pixel / 255 − mean) / std.
-    digest : SHA-256 over the hashes of both splits.
+    classes : tuple of str
+        Names, in the order of the labels.
+    mean, std : tuple of float
+        Per channel; networks see x = (pixel / 255 − mean) / std.
+    digest : str
+        SHA-256 over the hashes of both splits.
     """
 
     name: str
@@ -172,9 +175,12 @@ def load(name: str, root: str | Path | None = None, *, download: bool = True) ->
 
     Parameters
     ----------
-    name : one of :func:`names`.
-    root : the data root; default ``$SWS_DATA_ROOT``.
-    download : whether torchvision may fetch what is on no disk.
+    name : str
+        One of :func:`names`.
+    root : str or Path, optional
+        The data root; default ``$SWS_DATA_ROOT``.
+    download : bool
+        Whether torchvision may fetch what is on no disk.
 
     Raises
     ------
@@ -205,7 +211,17 @@ def _arrays(entry: DatasetSpec, root: Path | None, download: bool) -> list[Array
 
 
 def read(entry: DatasetSpec, source: Source, split: str) -> Arrays:
-    """Read a split from a place, bring it into canonical form and check it."""
+    """Read a split from a place, bring it into canonical form and check it.
+
+    Parameters
+    ----------
+    entry : DatasetSpec
+        Of the catalogue.
+    source : Source
+        Where its files lie.
+    split : str
+        ``train`` or ``test``.
+    """
     marker = None
     if source.slow:
         folder = source.folder / split
@@ -225,6 +241,14 @@ def read(entry: DatasetSpec, source: Source, split: str) -> Arrays:
 
 def _check(entry: DatasetSpec, split: str, arrays: Arrays, where: str, fix: str) -> None:
     found, expected = content_hash(*arrays), entry.sha256[split]
+    if not expected:  # a new entry of the catalogue
+        pixels = arrays[0].reshape(-1, arrays[0].shape[-1]) / 255
+        mean, std = (np.round(f(axis=0), 4).tolist() for f in (pixels.mean, pixels.std))
+        raise DataError(
+            f'{entry.name}/{split} has no hash yet; write "{split}": "{found}" into its entry in '
+            f"sws/data/catalogue.py if the {len(arrays[1])} images in {where} are right (their "
+            f"mean is {mean}, std {std})"
+        )
     if found != expected:
         raise DataError(
             f"{entry.name}/{split} has SHA-256 {found}, expected {expected}, "

@@ -1,4 +1,4 @@
-"""Where raw images lie and how each layout is read; :mod:`sws.data.datasets` says what they must hold.
+"""Where raw images lie and how each layout is read.
 
 Readers return images as uint8 (N, H, W, C) and labels as uint8 (N,), in the order of the files.
 They trust no length in a file, and execute nothing that a file says: CIFAR's pickles go through an
@@ -41,13 +41,19 @@ class RawSet:
 
     Attributes
     ----------
-    shape : (height, width, channels) of an image.
-    classes : names, in the order of the labels; also the names of class folders.
-    counts : images in each split.
-    layouts : torchvision's layouts: kind (``idx``, ``pickle``, ``binary``) → (folder, files of each
+    shape : tuple of int
+        (height, width, channels) of an image.
+    classes : tuple of str
+        Names, in the order of the labels; also the names of class folders.
+    counts : mapping of str to int
+        Images in each split.
+    layouts : mapping of str to tuple
+        Torchvision's layouts: kind (``idx``, ``pickle``, ``binary``) → (folder, files of each
         split). For ``idx`` a split has an image and a label file.
-    label_bytes : labels ahead of each image in the binary layout; the last one counts.
-    torchvision : class of ``torchvision.datasets`` that downloads it.
+    label_bytes : int
+        Labels ahead of each image in the binary layout; the last one counts.
+    torchvision : str
+        Class of ``torchvision.datasets`` that downloads it.
     """
 
     name: str
@@ -69,9 +75,12 @@ class Source:
 
     Attributes
     ----------
-    needed : files or folders without which the place does not hold the data set.
-    read : reads a split.
-    slow : many small files, so that decoded images are worth keeping.
+    needed : tuple of Path
+        Files or folders without which the place does not hold the data set.
+    read : callable
+        Reads a split.
+    slow : bool
+        Many small files, so that decoded images are worth keeping.
     """
 
     layout: str
@@ -95,7 +104,19 @@ def places(raw: RawSet, root: Path) -> Iterator[Source]:
 def flat_source(
     raw: RawSet, kind: str, folder: Path, files: Mapping[str, tuple[str, ...]]
 ) -> Source:
-    """A folder with a few large files; the idx files may be compressed with gzip."""
+    """A folder with a few large files; the idx files may be compressed with gzip.
+
+    Parameters
+    ----------
+    raw : RawSet
+        What the files must hold.
+    kind : str
+        ``idx``, ``pickle`` or ``binary``.
+    folder : Path
+        Where the files lie.
+    files : mapping of str to tuple of str
+        Names of each split's files.
+    """
     reader = {"idx": _read_idx_split, "pickle": _read_pickles, "binary": _read_binary}[kind]
     pick = _plain_or_gz if kind == "idx" else lambda path: path
     paths = {split: tuple(pick(folder / f) for f in files[split]) for split in SPLITS}
@@ -122,7 +143,10 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
     Parameters
     ----------
-    shape : the shape that the file must announce and hold.
+    path : Path
+        Of the file.
+    shape : tuple of int
+        The shape that the file must announce and hold.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The ISO/IEC 15938-17 neural-network coder (NNC) on our networks, by way of ``nncodec``.
 
-``nncodec`` wants its own versions of what we use too, and builds from source. It therefore lives in
+``nncodec`` needs other versions of our dependencies, and builds from source. It therefore lives in
 an environment of its own, whose Python runs this file as a script: nothing here may import the rest
 of this package at run time.
 """

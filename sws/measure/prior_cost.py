@@ -1,7 +1,7 @@
 """What one step of the prior costs, in time, memory and accuracy (Appendix C's question).
 
 A step is the gradient for every weight and the sums for the mixture, after the mixture has moved.
-Each measurement wants a process of its own, because the peak of a process's memory is what is read.
+Each measurement needs a process of its own, because it reads the peak of the process's memory.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def workload(name: str) -> Workload:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such workload.
     """
     if name not in WORKLOADS:

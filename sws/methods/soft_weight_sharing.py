@@ -27,10 +27,10 @@ from sws.prior.components import Components, Statistics, initial_components
 from sws.prior.estimators import Estimator, Exact, Subsampled, SubsampledSums, Tabulated
 from sws.prior.hyper_priors import beta_prior, gamma_prior
 from sws.prior.mixture import Mixture, MixtureDescent
-from sws.training.loop import DivergedError, FitSettings, Method
+from sws.training.loop import DivergedError, FitSettings, Hooks
 
 
-class SoftWeightSharing(Method):
+class SoftWeightSharing(Hooks):
     """Retraining under a mixture prior.
 
     Parameters
@@ -285,7 +285,7 @@ def compress(
 
     Raises
     ------
-    ValueError
+    InputError
         If the settings name an estimator that what retrains does not have.
     """
     retraining, quantization = settings.retraining, settings.quantization

@@ -1,8 +1,8 @@
 """Networks as safetensors: dense for other people's tools, quantised for ours.
 
 A dense file is a plain state dict. A quantised one holds indexes and codebooks as they are in a
-:class:`~sws.network.quantized.QuantizedNetwork`, uncompressed, for whoever wants to look at or change them
-between ``sws decode --indexes`` and ``sws encode``. Nothing in either can run code.
+:class:`~sws.network.quantized.QuantizedNetwork`, uncompressed, for whoever wants to look at or
+change them between ``sws decode --indexes`` and ``sws encode``. Nothing in either can run code.
 """
 
 from __future__ import annotations

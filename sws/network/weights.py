@@ -29,7 +29,7 @@ def check_compressible(model: nn.Module) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no weight to compress; a parameter has two names, is not float32, lies on
         another device than the others or in an order that is neither contiguous nor channels-last.
     """

@@ -270,7 +270,7 @@ def verdict(runs: Sequence[Run], literature: Sequence[Published]) -> str:
     rises = [end - start for start, end in zip(starts, ends, strict=True)]
     shares = [float(run.metrics["nonzero_pct"]) for run in runs]
     ratio, by_ratio = _judged(ratios, paper.ratio, MEASURES[column])
-    rise, by_rise = _judged(rises, paper.delta, RISE)
+    _, by_rise = _judged(rises, paper.delta, RISE)
     held = "do not reproduce" if "worse" in (by_ratio, by_rise) else "reproduce"
     theirs = paper.label.partition(",")[0]
     said = (

@@ -1,7 +1,7 @@
 """What to run: the pairs and seeds of each target, and what decides a stage's result.
 
 Everything that the workflow asks before a job starts is answered here, without a deep-learning
-framework: which pairs have data, how many threads a network wants, which settings, data and code a
+framework: which pairs have data, how many threads a network needs, which settings, data and code a
 result stands for.
 """
 
@@ -376,7 +376,7 @@ class Plan:
 
 
 def points(target: str, experiment: Experiment) -> tuple[MethodPoint, ...]:
-    """(method, point) of the runs that a target wants of an experiment."""
+    """(method, point) of the runs that a target needs of an experiment."""
     if target == AS_WRITTEN:
         return tuple((METHOD, point) for point in (POINT, *experiment.as_written))
     if target == LADDER:

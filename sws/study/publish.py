@@ -179,9 +179,7 @@ def _match(
     literature = published.read()
     expected: dict[str, Case] = {}
     for case in wanted:
-        rows = table1.rows(
-            results, [case.pair], seeds, [(case.method, case.point)], (), literature
-        )
+        rows = table1.rows(results, [case.pair], seeds, [(case.method, case.point)], (), literature)
         own = [row for row in rows if row["source"] == "measured"]
         expected |= dict.fromkeys(to_csv(own, table1.COLUMNS).splitlines()[1:], case)
     shown: set[str] = set()

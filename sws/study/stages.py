@@ -46,7 +46,7 @@ from sws.study.code_hash import roots
 from sws.study.locks import RunLock
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import protected
-from sws.training.loop import DivergedError, FitSettings, History, Method, Stopwatch, fit
+from sws.training.loop import DivergedError, FitSettings, History, Hooks, Stopwatch, fit
 from sws.training.on_device import Task
 
 LOG = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def pretrain_on(
         history = fit(
             model,
             task.batches(settings.batch_size, seed, settings.augmentation),
-            Method(),
+            Hooks(),
             fitting,
             seed=seed,
             checkpoint=checkpoint,

@@ -122,9 +122,7 @@ def _trial(
     start = validation_start(folder.parent, settings.start, seed)
     if not (start / "metrics.json").exists():
         with RunLock(start):
-            pretrain_on(
-                experiment, seed, task, start, Path(checkpoints), progress, settings.start
-            )
+            pretrain_on(experiment, seed, task, start, Path(checkpoints), progress, settings.start)
     before = task.error(load_pretrained(experiment, task, start))
     with Stopwatch() as watch:
         outcome = compress_on(

@@ -26,7 +26,8 @@ class Interrupted(BaseException):
 
     Attributes
     ----------
-    number : of the signal.
+    number : int
+        Of the signal.
     """
 
     def __init__(self, number: int) -> None:

@@ -1,7 +1,7 @@
-"""The one training loop. It knows no method: pre-training is the method that adds nothing.
+"""The one training loop. It knows no method: pre-training is training with hooks that do nothing.
 
-A method hooks into :func:`fit` at five places (:class:`Method`); that is all that priors, masks,
-projections and per-cluster gradients need.
+A method acts inside :func:`fit` by its :class:`Hooks`; that is all that priors, masks, projections
+and per-cluster gradients need.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class FitSettings:
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
 
 
-class Method:
-    """What a training method may add to the loop; this one adds nothing."""
+class Hooks:
+    """What a method may add to the loop, at the places where it is called; these add nothing."""
 
     def attach(self, model: nn.Module) -> None:
         """Called once, before the first epoch, with the model that will be trained."""
@@ -154,7 +154,7 @@ def _field(value: float | str | None) -> str:
 def fit(
     model: nn.Module,
     batches: Batches,
-    method: Method,
+    hooks: Hooks,
     settings: FitSettings,
     *,
     seed: int = 0,
@@ -167,11 +167,25 @@ def fit(
 
     Parameters
     ----------
-    batches : ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
-    method : what to add to plain training.
-    checkpoint : written at the start and after every epoch, and resumed from if it fits (same bytes
-        in the end as without the interruption).
-    validate : error in per cent on held-out data, called after every epoch.
+    model : nn.Module
+        Trained in place.
+    batches : callable
+        ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
+    hooks : Hooks
+        What to add to plain training.
+    settings : FitSettings
+        How long and how fast.
+    seed : int
+        Of torch's global generator.
+    checkpoint : Checkpoint, optional
+        Written at the start and after every epoch, and resumed from if it fits (same bytes in the
+        end as without the interruption).
+    validate : callable, optional
+        Error in per cent on held-out data, called after every epoch.
+    description : str
+        Name of this training in bars and logs.
+    progress : bool
+        Whether to show progress bars.
 
     Raises
     ------
@@ -181,10 +195,10 @@ def fit(
         If a step does not fit into memory; the same holds.
     """
     model.zero_grad(set_to_none=True)  # what an earlier training left must not reach the first step
-    method.attach(model)
-    groups = method.parameter_groups(model, settings)
+    hooks.attach(model)
+    groups = hooks.parameter_groups(model, settings)
     optimizer = _optimizer(groups, settings)
-    method.prepare(optimizer)
+    hooks.prepare(optimizer)
     history, first = History(), 0
     started = time.perf_counter()
     torch.manual_seed(seed)
@@ -195,7 +209,7 @@ def fit(
                 {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
-                    "method": method.state_dict(),
+                    "hooks": hooks.state_dict(),
                     "history": history.rows,
                     "epoch": epochs,
                     "seconds": history.seconds,
@@ -206,7 +220,7 @@ def fit(
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        method.load_state_dict(saved["method"])
+        hooks.load_state_dict(saved["hooks"])
         history.rows, first = saved["history"], saved["epoch"]
         history.seconds = saved["seconds"]
         started -= history.seconds
@@ -215,10 +229,10 @@ def fit(
     else:
         save(0)
     for epoch in range(first, settings.epochs):
-        method.begin_epoch(epoch, settings.epochs)
+        hooks.begin_epoch(epoch, settings.epochs)
         try:
             row = _train_epoch(
-                model, batches, method, settings, optimizer, epoch, description, progress
+                model, batches, hooks, settings, optimizer, epoch, description, progress
             )
         except DivergedError as error:
             error.rows = history.rows
@@ -232,11 +246,11 @@ def fit(
             ) from error
         row["error_val_pct"] = validate(model) if validate is not None else None
         try:
-            method.end_epoch(epoch, settings.epochs)
+            hooks.end_epoch(epoch, settings.epochs)
         except DivergedError as error:
-            error.rows = [*history.rows, row | method.record()]
+            error.rows = [*history.rows, row | hooks.record()]
             raise
-        history.rows.append(row | method.record())
+        history.rows.append(row | hooks.record())
         history.seconds = time.perf_counter() - started
         save(epoch + 1)
         LOG.info("%s epoch %d/%d: %s", description, epoch + 1, settings.epochs, _line(row))
@@ -258,7 +272,7 @@ def _optimizer(groups: list[dict[str, Any]], settings: FitSettings) -> torch.opt
 
 
 def _train_epoch(
-    model, batches, method, settings, optimizer, epoch, description, progress
+    model, batches, hooks, settings, optimizer, epoch, description, progress
 ) -> dict[str, float | None]:
     model.train()
     device = next(model.parameters()).device
@@ -279,14 +293,14 @@ def _train_epoch(
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
             logits = model(x)
         loss = cross_entropy = F.cross_entropy(logits.float(), y)
-        if (penalty := method.penalty()) is not None:
+        if (penalty := hooks.penalty()) is not None:
             loss = loss + penalty
             penalties += float(penalty.detach())
         optimizer.zero_grad(set_to_none=False)
         loss.backward()
-        method.after_backward()
+        hooks.after_backward()
         optimizer.step()
-        method.after_step()
+        hooks.after_step()
         with torch.no_grad():
             wrong = (logits.argmax(dim=1) != y).sum()
             total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
