@@ -15,12 +15,12 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from sws.cli.process import Status
 from sws.config.experiment import load_experiment
 from sws.models import registry
 from sws.study import stages
 from sws.study.locks import RunLock, lock_path
 from sws.study.status import is_held, read_lock
-from sws.training import interruption
 from sws.training.checkpoints import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,7 +155,7 @@ def test_a_killed_run_ends_with_the_same_bytes(whole, killed):
 
 def test_a_run_that_is_told_to_stop_says_that_it_can_go_on(killed):
     _, messages, statuses = killed
-    assert statuses == [-signal.SIGKILL, interruption.STATUS, interruption.STATUS]
+    assert statuses == [-signal.SIGKILL, Status.STOPPED, Status.STOPPED]
     assert messages.splitlines() == [
         f"stopped by {name} after the last checkpoint; run the same command again to go on"
         for name in ("SIGTERM", "SIGINT")

@@ -18,8 +18,11 @@ from sws.cli.arguments import (
     Results,
     Seed,
     Seeds,
+    checkpoints_in,
     interactive,
     numbers,
+    results_in,
+    use_configured_data,
 )
 from sws.errors import MissingFileError
 from sws.training import interruption
@@ -27,7 +30,8 @@ from sws.training import interruption
 
 @contextmanager
 def _working() -> Iterator[None]:
-    """Stop well when told to, and say in a log what a terminal shows as a bar."""
+    """Find the data, stop well when told to, say in a log what a terminal shows as a bar."""
+    use_configured_data()
     logger = logging.getLogger("sws")
     lines = logging.StreamHandler(sys.stdout)
     with interruption.watched():
@@ -45,7 +49,7 @@ def pretrain(
     start: Annotated[
         str, typer.Option(help="Which of the experiment's starts; main is the shared one.")
     ] = "main",
-    results: Results = Path("results"),
+    results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Train a network before any compression.
@@ -59,10 +63,9 @@ def pretrain(
       sws pretrain lenet-300-100_mnist --seed 1
       sws pretrain lenet-300-100_mnist --seed 1 --start plain
     """
-    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
-    experiment = find_experiment(pair)
+    experiment, results = find_experiment(pair), results_in(results)
     experiment.start(start)
     with _working():
         from sws.study import stages
@@ -71,7 +74,7 @@ def pretrain(
             experiment,
             seed,
             results,
-            checkpoints=checkpoint_root(results, checkpoints),
+            checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
             start=start,
         )
@@ -83,7 +86,7 @@ def compress(
     method: Method = "soft-weight-sharing",
     point: Annotated[str, typer.Option(help="Which of the experiment's settings.")] = "main",
     seed: Seed = 1,
-    results: Results = Path("results"),
+    results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Retrain a pre-trained network, quantise it, write the file.
@@ -96,10 +99,9 @@ def compress(
     Example:
       sws compress lenet-300-100_mnist --seed 1
     """
-    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
-    experiment = find_experiment(pair)
+    experiment, results = find_experiment(pair), results_in(results)
     experiment.point(method, point)
     with _working():
         from sws.study import stages
@@ -110,7 +112,7 @@ def compress(
             point,
             seed,
             results,
-            checkpoints=checkpoint_root(results, checkpoints),
+            checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
         )
     print(folder)
@@ -121,7 +123,7 @@ def tune(
     candidates: Annotated[Path, typer.Argument(help="YAML file of settings to try.")],
     method: Method = "soft-weight-sharing",
     seeds: Seeds = "1,2,3",
-    results: Results = Path("results"),
+    results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Try settings on validation images, never on the test set.
@@ -132,10 +134,9 @@ def tune(
     Example:
       sws tune lenet-300-100_mnist candidates.yaml --seeds 1,2,3
     """
-    from sws.runs.records import checkpoint_root
     from sws.study.plan import find_experiment
 
-    experiment, chosen = find_experiment(pair), numbers(seeds)
+    experiment, chosen, results = find_experiment(pair), numbers(seeds), results_in(results)
     if not candidates.is_file():
         raise MissingFileError(f"{candidates}: there is no such file")
     with _working():
@@ -147,7 +148,7 @@ def tune(
             candidates,
             chosen,
             results,
-            checkpoints=checkpoint_root(results, checkpoints),
+            checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
         )
 

@@ -2,11 +2,11 @@
 
 ::
 
-    empty     nothing but zeros: nothing is stored
-    huffman   Appendix A of the paper: relative indexes in rows, canonical Huffman codes on the skips
-              and on the values, row pointers and tables stored (the "huffman" compression rate)
-    relative  relative indexes through the whole matrix, range coded under tables that learn
-    bitmap    adaptive bitmap (``bitmap.py``), scanned by rows or by columns
+  empty     nothing but zeros: nothing is stored
+  huffman   Appendix A of the paper: relative indexes in rows, canonical Huffman codes on the skips
+            and on the values, row pointers and tables stored (the "huffman" compression rate)
+  relative  relative indexes through the whole matrix, range coded under tables that learn
+  bitmap    adaptive bitmap (``bitmap.py``), scanned by rows or by columns
 """
 
 from __future__ import annotations

@@ -169,6 +169,10 @@ CIFAR_10 = DatasetSpec(
                 },
             ),
         },
+        archives={
+            "pickle": "cifar-10-python.tar.gz",
+            "binary": "cifar-10-binary.tar.gz",
+        },
         torchvision="CIFAR10",
     ),
 )
@@ -197,6 +201,10 @@ CIFAR_100 = DatasetSpec(
             ),
         },
         label_bytes=2,
+        archives={
+            "pickle": "cifar-100-python.tar.gz",
+            "binary": "cifar-100-binary.tar.gz",
+        },
         torchvision="CIFAR100",
     ),
 )

@@ -9,10 +9,11 @@
 in the order of their bytes. One SHA-256, over the bytes of all images and then one byte per label,
 names a split's content wherever it came from, and it is checked at every load.
 
-**Sources, in order.** The data root (an argument, or ``$SWS_DATA_ROOT``), in torchvision's layout
-or as class folders; the MNIST files that come with the repository; torchvision's download, which
-goes into the data root if there is one and else into the cache (``$SWS_CACHE``, by default
-``~/.cache/sws``). Images decoded from class folders are kept in the cache too.
+**Sources, in order.** The data root (an argument, or ``$SWS_DATA_ROOT``), in torchvision's layout,
+as class folders, or as the archive that CIFAR is downloaded in; the MNIST files that come with the
+repository; torchvision's download, which goes into the data root if there is one and else into the
+cache (``$SWS_CACHE``, by default ``~/.cache/sws``). Images decoded from class folders are kept in
+the cache too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sws.data import readers
+from sws.data import archives, readers
 from sws.data.catalogue import DatasetSpec, names, spec
 from sws.data.readers import SPLITS, Arrays, DataError, MissingDataError, RawSet, Source
 from sws.environment import CHECKOUT
@@ -262,7 +263,9 @@ def find(raw: RawSet, root: Path | None) -> Source | None:
 
 
 def _places(raw: RawSet, root: Path | None) -> list[Source]:
-    found = list(readers.places(raw, root)) if root is not None else []
+    found = []
+    if root is not None:
+        found += [*readers.places(raw, root), *archives.places(raw, root)]
     if raw.name == "mnist":
         files = raw.layouts["idx"][1]
         found.append(readers.flat_source(raw, "idx", BUNDLED, files))
@@ -322,7 +325,7 @@ def _searched(raw: RawSet, root: Path | None) -> str:
 
 def _how_to_supply(raw: RawSet) -> str:
     layouts = [f"{folder}/" for folder, _ in raw.layouts.values()]
-    layouts.append(f"{raw.name}/<train|test>/<class>/*.png")
+    layouts += [f"{raw.name}/<train|test>/<class>/*.png", *raw.archives.values()]
     return (
         f"set SWS_DATA_ROOT to a folder that holds {' or '.join(layouts)}, "
         f"or, with a network, run 'sws data {raw.name}'"

@@ -50,6 +50,8 @@ class RawSet:
     layouts : mapping of str to tuple
         Torchvision's layouts: kind (``idx``, ``pickle``, ``binary``) → (folder, files of each
         split). For ``idx`` a split has an image and a label file.
+    archives : mapping of str to str
+        Layout → the archive that its files are downloaded in, which may lie there as it is.
     label_bytes : int
         Labels ahead of each image in the binary layout; the last one counts.
     torchvision : str
@@ -61,6 +63,7 @@ class RawSet:
     classes: tuple[str, ...]
     counts: Mapping[str, int]
     layouts: Mapping[str, tuple[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict)
+    archives: Mapping[str, str] = field(default_factory=dict)
     label_bytes: int = 1
     torchvision: str = ""
 
@@ -117,11 +120,16 @@ def flat_source(
     files : mapping of str to tuple of str
         Names of each split's files.
     """
-    reader = {"idx": _read_idx_split, "pickle": _read_pickles, "binary": _read_binary}[kind]
     pick = _plain_or_gz if kind == "idx" else lambda path: path
     paths = {split: tuple(pick(folder / f) for f in files[split]) for split in SPLITS}
     needed = tuple(path for split in SPLITS for path in paths[split])
-    return Source(kind, folder, needed, lambda split: reader(raw, split, paths[split]))
+    return Source(kind, folder, needed, lambda split: read_split(raw, kind, split, paths[split]))
+
+
+def read_split(raw: RawSet, kind: str, split: str, paths: tuple[Path, ...]) -> Arrays:
+    """The images and labels in the files of a layout, in their order."""
+    reader = {"idx": _read_idx_split, "pickle": _read_pickles, "binary": _read_binary}[kind]
+    return reader(raw, split, paths)
 
 
 def folder_source(raw: RawSet, folder: Path) -> Source:

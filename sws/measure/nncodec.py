@@ -58,7 +58,7 @@ def bitstream_bytes(networks: Mapping[str, QuantizedNetwork], python: Path) -> d
         command = [str(python), "-I", str(Path(__file__).resolve()), folder]
         try:
             done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True,
+                command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace",
                 timeout=SECONDS * len(networks),
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:

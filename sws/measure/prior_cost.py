@@ -213,14 +213,14 @@ def _moved(components: Components, number: int) -> Components:
 
 
 def _memory_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text("utf-8").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise OSError(f"/proc/self/status has no {field}")
 
 
 def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", "utf-8")
 
 
 def _errors(
@@ -268,7 +268,7 @@ def build(name: str, estimator: str, output: Path, gigabytes: float | None = Non
     gigabytes : of memory, at most; by default nine tenths of the machine's.
     """
     if gigabytes is None:
-        pages = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
+        pages = 1024 * int(Path("/proc/meminfo").read_text("utf-8").split()[1])
         gigabytes = 0.9 * pages / 2**30
     limit_memory(gigabytes)
     torch.set_flush_denormal(True)

@@ -64,11 +64,6 @@ class Comparison:
     def reproduces(self) -> bool:
         return all(line.verdict != "differs" for line in self.lines)
 
-    @property
-    def exit_status(self) -> int:
-        """0 if all that was compared reproduces the reference, else 1."""
-        return 0 if self.reproduces else 1
-
     def to_csv(self) -> str:
         names = [field.name for field in fields(Line)]
         return to_csv([asdict(line) for line in self.lines], names)
@@ -97,8 +92,8 @@ def build(
     Returns
     -------
     Comparison
-        Its ``exit_status`` is 1 if a number differs. Cases that only one side has run are listed
-        as ``not run`` and do not count.
+        ``reproduces`` is False if a number differs. Cases that only one side has run are listed as
+        ``not run`` and do not count.
 
     Raises
     ------

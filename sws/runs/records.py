@@ -227,7 +227,8 @@ def checkpoint_root(results: Path, chosen: Path | None = None) -> Path:
     chosen : Path, optional
         What a configuration or a command says.
     """
-    return Path(chosen or os.environ.get("SWS_CHECKPOINT_ROOT") or Path(results) / ".checkpoints")
+    place = chosen or os.environ.get("SWS_CHECKPOINT_ROOT")
+    return Path(place).expanduser() if place else Path(results) / ".checkpoints"
 
 
 def start_folder(results: Path, pair: Pair, start: str, seed: int) -> Path:

@@ -17,6 +17,7 @@ from sws.config import methods
 from sws.config.configuration import Configuration
 from sws.config.experiment import START, Experiment, load_experiment
 from sws.config.schema import ConfigurationError
+from sws.config.sections import Point
 from sws.data import datasets
 from sws.environment import CHECKOUT
 from sws.models import registry
@@ -32,8 +33,11 @@ from sws.runs.records import (
 )
 from sws.study.code_hash import code_hash, roots
 
-CHECKOUT_EXPERIMENTS = CHECKOUT / "config" / "experiments"
 METHOD, POINT = methods.OURS, "main"
+FOLLOWING = tuple(
+    method.name for method in methods.METHODS if method.settings.follows is not Point.follows
+)
+"""Methods that may take a number from a finished run of another, which never is one of these."""
 
 DATASET_TARGETS: Mapping[str, str] = {
     "mnist": "mnist",
@@ -272,12 +276,17 @@ class Plan:
         return int(self.threads(model) > 1)
 
     def environment(self) -> dict[str, str]:
-        """Variables by which jobs find raw data, checkpoints and nncodec, as absolute paths."""
-        found = {"SWS_CHECKPOINT_ROOT": str(self.checkpoint_root.absolute())}
-        if self.data_root:
-            found["SWS_DATA_ROOT"] = str(Path(self.data_root).expanduser().absolute())
+        """Variables by which jobs find raw data, checkpoints and nncodec, as absolute paths.
+
+        That of the raw data is there even if it is empty, so that no job looks for it elsewhere.
+        """
+        data = str(Path(self.data_root).expanduser().absolute()) if self.data_root else ""
+        found = {
+            "SWS_CHECKPOINT_ROOT": str(self.checkpoint_root.absolute()),
+            "SWS_DATA_ROOT": data,
+        }
         if self.configuration.nncodec:
-            found["SWS_NNCODEC"] = str(self.configuration.nncodec.expanduser().absolute())
+            found["SWS_NNCODEC"] = str(self.configuration.nncodec.absolute())
         return found
 
     def left_out(self) -> str:
@@ -397,13 +406,23 @@ def figure_names(target: str) -> list[str]:
     return [name for name in figures.FIGURES if target in COMPARING or name not in comparing]
 
 
+def config_places(name: str) -> list[Path]:
+    """Where a part of ``config/`` is looked for: in the working directory, then in the checkout."""
+    return [Path("config", name), CHECKOUT / "config" / name]
+
+
+def find_config(name: str = "config.yaml") -> Path | None:
+    """A file of ``config/``, in the first of :func:`config_places` that has it."""
+    return next((path for path in config_places(name) if path.is_file()), None)
+
+
 def find_experiment(name: str | Path, folder: Path | None = None) -> Experiment:
     """Read the experiment of a pair, or an experiment file.
 
     Parameters
     ----------
     name : ``<model>_<dataset>``, or the path of a YAML file.
-    folder : where to look for pairs; by default ``config/experiments`` here, then in the checkout.
+    folder : where to look for pairs; by default ``experiments`` in each of :func:`config_places`.
 
     Raises
     ------
@@ -412,7 +431,7 @@ def find_experiment(name: str | Path, folder: Path | None = None) -> Experiment:
     """
     if str(name).endswith((".yaml", ".yml")):
         return _read(Path(name))
-    places = [Path(folder)] if folder else [Path("config/experiments"), CHECKOUT_EXPERIMENTS]
+    places = [Path(folder)] if folder else config_places("experiments")
     found = [path for place in places if (path := place / f"{name}.yaml").is_file()]
     if not found:
         known = sorted({path.stem for place in places for path in place.glob("*.yaml")})

@@ -142,7 +142,7 @@ class History:
         lines = [",".join(columns)]
         for row in self.rows:
             lines.append(",".join(_field(row.get(c)) for c in columns))
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _field(value: float | str | None) -> str:
