@@ -15,6 +15,7 @@ from sws.config.configuration import Configuration
 from sws.config.experiment import load_experiment
 from sws.config.schema import ConfigurationError
 from sws.config.soft_weight_sharing import SoftWeightSharing
+from sws.environment import CHECKOUT
 from sws.errors import InputError
 from sws.methods import soft_weight_sharing
 from sws.models import registry
@@ -23,11 +24,12 @@ from sws.prior.components import Components, initial_components
 from sws.report import table1
 from sws.runs.records import Case, discover, read_endings, read_run, read_runs, start_folder
 from sws.study import stages
-from sws.study.plan import CHECKOUT_EXPERIMENTS, Plan, find_experiment
+from sws.study.plan import Plan, find_experiment
 
 PAIR = "lenet-300-100_mnist-smoke"
 METHOD = "soft-weight-sharing"
-REAL = CHECKOUT_EXPERIMENTS / "lenet-300-100_mnist.yaml"
+EXPERIMENTS = CHECKOUT / "config" / "experiments"
+REAL = EXPERIMENTS / "lenet-300-100_mnist.yaml"
 
 
 # --- settings -------------------------------------------------------------------------------------
@@ -238,7 +240,7 @@ def experiment(tmp_path_factory):
         }
 
     folder = tmp_path_factory.mktemp("experiment")
-    source = CHECKOUT_EXPERIMENTS / f"{PAIR}.yaml"
+    source = EXPERIMENTS / f"{PAIR}.yaml"
     return load_experiment(altered(folder, change, source))
 
 

@@ -122,13 +122,15 @@ def tune(
     pair: Pair,
     candidates: Annotated[Path, typer.Argument(help="YAML file of settings to try.")],
     method: Method = "soft-weight-sharing",
+    point: Annotated[str, typer.Option(help="From which the candidates differ.")] = "main",
     seeds: Seeds = "1,2,3",
     results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Try settings on validation images, never on the test set.
 
-    Appends a line for each trial to RESULTS/tuning/PAIR/METHOD/trials.csv.
+    Appends a line for each trial to RESULTS/tuning/PAIR/METHOD/trials.csv, or to a table in
+    METHOD.POINT if they differ from another point than main.
 
     \b
     Example:
@@ -150,6 +152,7 @@ def tune(
             results,
             checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
+            point=point,
         )
 
 

@@ -169,7 +169,7 @@ def pretrain_on(
     settings = experiment.start(start)
     origin = _provenance("pretrain", settings, experiment, task)
     identity = _identity(origin, seed, images=str(task.images), model=experiment.model)
-    checkpoint = Checkpoint(checkpoints / _below(folder) / "pretrain.pt", identity)
+    checkpoint = Checkpoint(checkpoints / below_results(folder) / "pretrain.pt", identity)
     torch.manual_seed(seed)
     model = task.build(experiment.model)
     fitting = FitSettings(
@@ -223,7 +223,7 @@ def _validation(task: Task, model: nn.Module) -> dict[str, float]:
     return {} if watch is None else {"error_val_pct": watch(model)}
 
 
-def _below(folder: Path) -> Path:
+def below_results(folder: Path) -> Path:
     """The end of a result folder's path, from ``runs`` (or the like) on: where checkpoints go."""
     parts = folder.parts
     start = min(parts.index(p) for p in ("pretrained", "runs", "tuning") if p in parts)
@@ -324,7 +324,7 @@ def run_compression(
             LOG.warning("%s", error)
             origin = _provenance("compress", settings, experiment, task, method)
             _record_divergence(folder, error, told | {"provenance": origin})
-            shutil.rmtree(Path(checkpoints) / _below(folder), ignore_errors=True)
+            shutil.rmtree(Path(checkpoints) / below_results(folder), ignore_errors=True)
             return folder
         metrics = told | outcome.metrics
         metrics["seconds"] = {"pretrain": before["seconds"]["pretrain"], **metrics["seconds"]}
@@ -398,7 +398,7 @@ def compress_on(
     saved: dict[str, Checkpoint] = {}
 
     def checkpoint(phase: str) -> Checkpoint:
-        path = Path(checkpoints) / _below(folder) / f"{phase}.pt"
+        path = Path(checkpoints) / below_results(folder) / f"{phase}.pt"
         return saved.setdefault(phase, Checkpoint(path, identity))
 
     first_layer, first = next((n, p) for n, p in model.named_parameters() if p.ndim > 1)
