@@ -197,12 +197,19 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(help="Folder for comparison.csv and comparison.txt.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of the interval, between 0 and 1.")] = 0.99,
+    confidence: Annotated[float, typer.Option(help="Of the intervals, between 0 and 1.")] = 0.95,
+    points: Annotated[
+        float, typer.Option(help="Difference of an error, in points, that does not matter.")
+    ] = 0.1,
+    share: Annotated[
+        float, typer.Option(help="The same of sizes and ratios, as a share of them.")
+    ] = 0.05,
 ) -> None:
     """Tell whether a run reproduces the reference and the paper.
 
-    Ends with status 3 if a number differs from the reference by more than chance allows; status 1
-    means that the two could not be compared.
+    Files first, byte for byte. Then each number: same, different, or not to be told with so few
+    seeds. Ends with status 3 if one is different; status 1 means that the two could not be
+    compared.
 
     \b
     Example:
@@ -210,7 +217,13 @@ def compare(
     """
     from sws.report import reproduction as module
 
-    comparison = module.build(results_in(new), reference or _reference(), output, confidence)
+    comparison = module.build(
+        results_in(new),
+        reference or _reference(),
+        output,
+        confidence,
+        margins=module.Margins(points, share),
+    )
     print(comparison.to_text(), end="")
     raise typer.Exit(Status.OK if comparison.reproduces else Status.DIFFERS)
 
