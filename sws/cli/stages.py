@@ -51,8 +51,16 @@ def pretrain(
     ] = "main",
     results: Results = None,
     checkpoints: Checkpoints = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="A pretrained.safetensors to take in place of training, with its metrics.json "
+            "beside it; checked against network, data and seed.",
+        ),
+    ] = None,
 ) -> None:
-    """Train a network before any compression.
+    """Train a network before any compression, or take a given one.
 
     Writes pretrained.safetensors, metrics.json and history.csv to
     RESULTS/pretrained/PAIR/seed-SEED, or PAIR/START/seed-SEED for another start than main.
@@ -62,6 +70,7 @@ def pretrain(
     Examples:
       sws pretrain lenet-300-100_mnist --seed 1
       sws pretrain lenet-300-100_mnist --seed 1 --start plain
+      sws pretrain wrn-16-4_cifar-10 --seed 1 --from start/pretrained.safetensors
     """
     from sws.study.plan import find_experiment
 
@@ -77,6 +86,7 @@ def pretrain(
             checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
             start=start,
+            given=given,
         )
     print(folder)
 

@@ -155,8 +155,8 @@ def build(
         raise ResultsError(f"confidence is {confidence}; choose it between 0 and 1, such as 0.95")
     if not (margins.points > 0 and 0 < margins.share < 1):
         raise ResultsError(
-            f"margins are {margins.points} points and a share of {margins.share}; choose both above "
-            "0, such as 0.1 and 0.05"
+            f"margins are {margins.points} points and a share of {margins.share}; choose both "
+            "above 0, such as 0.1 and 0.05"
         )
     ours, theirs = (_runs(folder) for folder in (new, reference))
     both = sorted(ours.keys() & theirs.keys())

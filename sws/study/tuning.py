@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from sws.config.experiment import START, Experiment
@@ -23,16 +22,17 @@ from sws.config.sections import Point
 from sws.files import write_text
 from sws.network.from_module import RangeError
 from sws.report.table import to_csv
-from sws.runs.records import trials_path
+from sws.runs.records import start_folder, trials_path
+from sws.runs.seeds import over_seeds
 from sws.study.locks import RunLock
 from sws.study.stages import (
     below_results,
     compress_on,
-    load_pretrained,
     method_module,
     pretrain_on,
     set_up,
 )
+from sws.study.starts import load_pretrained
 from sws.training.loop import DivergedError, History, Stopwatch
 from sws.training.on_device import Task
 
@@ -133,7 +133,7 @@ def _trial(
     checkpoints: Path,
     progress: bool,
 ) -> dict[str, str]:
-    start = validation_start(folder.parent, settings.start, seed)
+    start = validation_start(experiment, folder, settings.start, seed)
     if not (start / "metrics.json").exists():
         with RunLock(start):
             pretrain_on(experiment, seed, task, start, Path(checkpoints), progress, settings.start)
@@ -190,19 +190,25 @@ def measured(
     return told, outcome.compressed.history
 
 
-def validation_start(folder: Path, start: str, seed: int) -> Path:
-    """Where a network lies that was pre-trained without the validation images.
+def validation_start(experiment: Experiment, folder: Path, start: str, seed: int) -> Path:
+    """Where a network lies, trained yet or not, that has not seen the validation images.
+
+    Where the study holds these out itself, its own start is that network.
 
     Parameters
     ----------
     folder : Path
-        Of a pair's tuning.
+        Of a method's trials.
     start : str
         Name of the start.
     seed : int
         Of the training.
     """
-    below = folder / "pretrained"
+    pair = (experiment.model, experiment.dataset)
+    own = start_folder(folder.parents[2], pair, start, seed)
+    if experiment.hold_out and (own / "metrics.json").exists():
+        return own
+    below = folder.parent / "pretrained"
     return (below if start == START else below / start) / f"seed-{seed}"
 
 
@@ -271,9 +277,9 @@ def mark_main(
     for name in dict.fromkeys(r["trial"] for r in rows):
         own = [r for r in rows if r["trial"] == name and r["error_end_val_pct"]]
         if {r["seed"] for r in own} == seeds:
-            rise = [float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own]
-            size = [float(r["file_bytes"]) for r in own]
-            means[name] = (float(np.mean(rise)), float(np.mean(size)))
+            rise = (float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own)
+            size = (float(r["file_bytes"]) for r in own)
+            means[name] = (over_seeds(rise).mean, over_seeds(size).mean)
     if matched:
         fitting = {n: rise for n, (rise, _) in means.items()}
     else:
