@@ -29,7 +29,7 @@ from sws.training import interruption
 
 
 @contextmanager
-def _working() -> Iterator[None]:
+def working() -> Iterator[None]:
     """Find the data, stop well when told to, say in a log what a terminal shows as a bar."""
     use_configured_data()
     logger = logging.getLogger("sws")
@@ -49,6 +49,10 @@ def pretrain(
     start: Annotated[
         str, typer.Option(help="Which of the experiment's starts; main is the shared one.")
     ] = "main",
+    for_trials: Annotated[
+        bool,
+        typer.Option("--for-trials", help="Without the validation images, for trials on them."),
+    ] = False,
     results: Results = None,
     checkpoints: Checkpoints = None,
     given: Annotated[
@@ -76,7 +80,7 @@ def pretrain(
 
     experiment, results = find_experiment(pair), results_in(results)
     experiment.start(start)
-    with _working():
+    with working():
         from sws.study import stages
 
         folder = stages.run_pretraining(
@@ -87,6 +91,7 @@ def pretrain(
             progress=interactive(),
             start=start,
             given=given,
+            for_trials=for_trials,
         )
     print(folder)
 
@@ -113,7 +118,7 @@ def compress(
 
     experiment, results = find_experiment(pair), results_in(results)
     experiment.point(method, point)
-    with _working():
+    with working():
         from sws.study import stages
 
         folder = stages.run_compression(
@@ -151,7 +156,7 @@ def tune(
     experiment, chosen, results = find_experiment(pair), numbers(seeds), results_in(results)
     if not candidates.is_file():
         raise MissingFileError(f"{candidates}: there is no such file")
-    with _working():
+    with working():
         from sws.study import tuning
 
         tuning.tune(

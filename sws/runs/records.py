@@ -169,6 +169,30 @@ def read_runs(results: Path, case: Case, seeds: Iterable[int]) -> list[Run]:
     return [run for run in found if run is not None]
 
 
+def records_of(results: Path, case: Case) -> list[Run]:
+    """All that was run of a case, by seed: of these results, else of the reference in them.
+
+    Runs that came to no result are among them; their ``ending`` says how.
+
+    Parameters
+    ----------
+    results : Path
+        Folder that holds ``runs/``, and perhaps ``reference/runs/``.
+    case : Case
+        What was run.
+    """
+    for folder in (Path(results), Path(results) / "reference"):
+        seeds = sorted(
+            int(path.parent.name.removeprefix("seed-"))
+            for path in (folder / "runs" / str(case)).glob("seed-*/metrics.json")
+            if path.parent.name.removeprefix("seed-").isdigit()
+        )
+        found = (read_record(folder, case, seed) for seed in seeds)
+        if runs := [run for run in found if run is not None]:
+            return runs
+    return []
+
+
 def discover(results: Path) -> dict[Case, list[int]]:
     """Every case below ``results/runs`` that has a ``metrics.json``, with its seeds, sorted."""
     found: dict[Case, list[int]] = {}
@@ -246,6 +270,12 @@ def start_folder(results: Path, pair: Pair, start: str, seed: int) -> Path:
         Of the training.
     """
     folder = Path(results) / "pretrained" / "_".join(pair)
+    return (folder if start == "main" else folder / start) / f"seed-{seed}"
+
+
+def trials_start_folder(results: Path, pair: Pair, start: str, seed: int) -> Path:
+    """Where the start of a pair's trials lies, which was trained without the validation images."""
+    folder = Path(results) / "tuning" / "_".join(pair) / "pretrained"
     return (folder if start == "main" else folder / start) / f"seed-{seed}"
 
 

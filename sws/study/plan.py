@@ -384,6 +384,15 @@ class Plan:
             ) from None
 
 
+def finished(results: str | Path) -> list[str]:
+    """What has run and been tried, here and in the reference: what claims are checked against."""
+    roots = (Path(results), Path(results) / "reference")
+    patterns = ("runs/*/*/*/seed-*/metrics.json", "sensitivity/*/seed-*/trial.json")
+    patterns += ("tuning/*/*/trials.csv",)
+    found = (path for root in roots for pattern in patterns for path in root.glob(pattern))
+    return sorted(path.as_posix() for path in found)
+
+
 def points(target: str, experiment: Experiment) -> tuple[MethodPoint, ...]:
     """(method, point) of the runs that a target needs of an experiment."""
     if target == AS_WRITTEN:

@@ -152,6 +152,7 @@ def run_pretraining(
     progress: bool = False,
     start: str = START,
     given: Path | None = None,
+    for_trials: bool = False,
 ) -> Path:
     """Train the network on the whole training set; the test set is read once, at the end.
 
@@ -159,15 +160,20 @@ def run_pretraining(
     ----------
     given : a ``pretrained.safetensors`` to take in place of training, checked by
         :func:`sws.study.starts.take`.
+    for_trials : train without the validation images, which the error is then measured on.
 
     Returns
     -------
     The folder with ``pretrained.safetensors``, ``metrics.json`` and ``history.csv``.
     """
     set_up()
-    folder = records.start_folder(results, (experiment.model, experiment.dataset), start, seed)
+    pair = (experiment.model, experiment.dataset)
+    folder = records.start_folder(results, pair, start, seed)
+    if for_trials:
+        folder = records.trials_start_folder(results, pair, start, seed)
     with RunLock(folder):
-        task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
+        hold_out = experiment.hold_out or for_trials
+        task = Task.load(experiment.dataset, hold_out=hold_out, test=not for_trials)
         if given is None:
             pretrain_on(experiment, seed, task, folder, Path(checkpoints), progress, start)
         else:

@@ -15,14 +15,14 @@ from typing import Any
 
 import yaml
 
-from sws.config.experiment import START, Experiment
+from sws.config.experiment import Experiment
 from sws.config.ladder import laid_over
 from sws.config.schema import ConfigurationError, validated
 from sws.config.sections import Point
 from sws.files import write_text
 from sws.network.from_module import RangeError
 from sws.report.table import to_csv
-from sws.runs.records import start_folder, trials_path
+from sws.runs.records import start_folder, trials_path, trials_start_folder
 from sws.runs.seeds import over_seeds
 from sws.study.locks import RunLock
 from sws.study.stages import (
@@ -208,8 +208,7 @@ def validation_start(experiment: Experiment, folder: Path, start: str, seed: int
     own = start_folder(folder.parents[2], pair, start, seed)
     if experiment.hold_out and (own / "metrics.json").exists():
         return own
-    below = folder.parent / "pretrained"
-    return (below if start == START else below / start) / f"seed-{seed}"
+    return trials_start_folder(folder.parents[2], pair, start, seed)
 
 
 def _followed(
