@@ -238,8 +238,8 @@ def draw(records: Sequence[Record]) -> Figure:
     pair = (steps[0]["model"], steps[0]["dataset"])
     figure.suptitle(f"From the paper's recipe to ours: {pair_title(pair)}")
     figure.supxlabel(
-        "bar: what the step changes, dark if for the better; whiskers: standard error of the paired "
-        "difference; hollow: ours without the step",
+        "bar: what the step changes, dark if for the better; whiskers: standard error of the "
+        "paired difference; hollow: ours without the step",
         fontsize=8.5,
     )
     return figure

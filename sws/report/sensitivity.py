@@ -1,4 +1,4 @@
-"""Table and figure of how much the mixture's update may be changed: error and bytes by its rates."""
+"""Table and figure of the study of the mixture's update: error and bytes by its rates."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rows(results: Path, study: Sensitivity) -> list[Record]:
     for folder in (Path(results), Path(results) / "reference"):
         found = [_row(folder, study, curve, value) for curve in study.curves
                  for value in curve.values]  # fmt: skip
-        if any(row["seeds"] or row["ended"] for row in found):
+        if any(row["seeds"] for row in found):
             return found
     raise ResultsError(f"{results}/sensitivity: no trial has run; run 'snakemake sensitivity'")
 
@@ -110,7 +110,8 @@ def _cells(row: Record) -> list[str]:
 def draw(records: Sequence[Record], study: Sensitivity) -> Figure:
     """Error above, bytes below; a column for each panel of the study.
 
-    Trials that came to no result stand as crosses at the upper edge.
+    Trials that came to no result stand as crosses at the upper edge; a panel of which no trial has
+    run is left out.
 
     Parameters
     ----------
@@ -119,7 +120,8 @@ def draw(records: Sequence[Record], study: Sensitivity) -> Figure:
     study : Sensitivity
         Titles and panels of the curves.
     """
-    panels = list(dict.fromkeys(curve.panel for curve in study.curves))
+    tried = {row["panel"] for row in records if row["seeds"]}
+    panels = list(dict.fromkeys(c.panel for c in study.curves if c.panel in tried))
     figure = Figure(figsize=(4 * len(panels), 6.4), layout="constrained")
     grid = figure.subplots(2, len(panels), sharex="col", sharey="row", squeeze=False)
     for place, panel in enumerate(panels):

@@ -62,9 +62,11 @@ rule trials_start:
     params:
         results=lambda wildcards: RESULTS,
         pair=SENSITIVITY.pair,
-        identity=PLAN.identity("pretrain", SENSITIVITY.pair)
-        if SENSITIVITY.pair in PLAN.experiments
-        else "",
+        identity=(
+            PLAN.identity("pretrain", SENSITIVITY.pair)
+            if SENSITIVITY.pair in PLAN.experiments
+            else ""
+        ),
     shell:
         "sws --log {log:q} pretrain {params.pair:q} --for-trials --seed {wildcards.seed:q}"
         " --results {params.results:q}"
