@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fabricated_runs import fabricate
 
-from sws.report import equivalence, reproduction
+from sws.report import equivalence, reproduction, verdicts
 from sws.runs.records import Case, ResultsError
 
 LENET = ("lenet-300-100", "mnist")
@@ -212,3 +212,30 @@ def test_nothing_to_compare(new, reference, tmp_path):
         reproduction.build(new, reference, confidence=99)
     with pytest.raises(ResultsError, match="margins"):
         reproduction.build(new, reference, margins=reproduction.Margins(points=0))
+
+
+# --- the rule of table 1's sentence ---------------------------------------------------------------
+
+
+def test_one_seed_on_both_sides_has_a_fallback():
+    measure = verdicts.MEASURES["error_end_pct"]
+    assert verdicts.tolerance([1.9], [1.95], measure) == pytest.approx(
+        2.576 * 0.1 * 2**0.5, rel=1e-3
+    )
+    rate = verdicts.MEASURES["cr_file"]
+    assert verdicts.tolerance([100.0], [100.0], rate) == pytest.approx(2.576 * 5 * 2**0.5, rel=1e-3)
+
+
+def test_welch_tolerance_by_hand():
+    a, b = [1.0, 1.2, 1.1], [1.3, 1.7, 1.5, 1.5]
+    measure = verdicts.MEASURES["error_end_pct"]
+    from scipy import stats
+
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.99)
+    half = (interval.high - interval.low) / 2
+    assert verdicts.tolerance(a, b, measure) == pytest.approx(half)
+
+
+def test_no_spread_falls_to_the_floor():
+    measure = verdicts.MEASURES["error_end_pct"]
+    assert verdicts.tolerance([1.9, 1.9], [1.9, 1.9], measure) == measure.floor

@@ -35,7 +35,9 @@ SECOND_BITS = 10
 LEAST_LEVEL = 7  # sums over many elements are faster: an addition waits for the last to the same
 NEGLIGIBLE = 36.0  # nats: e^-36 is the rounding of float64
 MARGIN = 6.0
+TAIL = 8.0  # widths from a mean; farther out h shrinks as 1/√z, a cubic's error being of order h⁴
 FAR = 2.0**24  # widths of the narrowest component; farther from all means, weights are left out
+FARTHEST = 32.0  # beyond, it shrinks no more: few weights are there
 NODES = np.cos((2 * np.arange(4) + 1) * np.pi / 8)  # Chebyshev's
 COEFFICIENTS = np.linalg.inv(np.vander(NODES, increasing=True))  # of a cubic, from its node values
 
@@ -190,6 +192,7 @@ def _test(means, precisions, constants, middle, half, candidates, kept, joint):
         if joint[j] > joint[best]:
             best = j
     slope = precisions[best] * (means[best] - middle)
+    best_tail = math.sqrt(precisions[best]) * (abs(middle - means[best]) + 3 * MARGIN * half)
     fine, radius, stay = True, MARGIN * half, 1
     kept[0] = best
     for j in candidates:
@@ -204,7 +207,12 @@ def _test(means, precisions, constants, middle, half, candidates, kept, joint):
             continue
         kept[stay] = j
         stay += 1
-        fine = fine and ((abs(c) * radius + b) * radius) ** 2 <= a * a + math.pi**2
+        if fine:
+            # z is up to ``tail`` nearby, and an error of r counts for z² times as much in r·z²
+            tail = math.sqrt(precisions[j]) * (abs(middle - means[j]) + 3 * radius)
+            tail = min(max(tail, best_tail), FARTHEST) / TAIL
+            wide = radius * math.sqrt(tail) if tail > 1 else radius
+            fine = ((abs(c) * wide + b) * wide) ** 2 <= a * a + math.pi**2
     return fine, stay
 
 
