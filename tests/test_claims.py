@@ -8,13 +8,14 @@ import pytest
 from fabricated_runs import fabricate
 
 from sws.config.methods import OURS
+from sws.config.sensitivity import trial_name
 from sws.environment import CHECKOUT
 from sws.report import claims, ladder, sensitivity
 from sws.report.claim_checks import FAILS, HOLDS, NOT_RUN, PART
 from sws.report.evidence import LENET_300, _cached, pruned
 from sws.report.ladder import paired
 from sws.runs import published
-from sws.runs.records import Case, ResultsError, read_run
+from sws.runs.records import Case, ResultsError, rate_trial_folder, read_run
 from sws.study import sensitivity as study_of_rates
 from sws.study.plan import find_experiment
 
@@ -157,14 +158,14 @@ def try_out(results, curve, told):
     """Write trials of a curve: value → (error, bytes), or how it ended."""
     for value, outcome in told.items():
         for seed in STUDY.seeds:
-            name = study_of_rates.trial_name(curve, value)
+            name = trial_name(curve, value)
             row = {"trial": name, "seed": seed, "settings": {}, "error_start_val_pct": 1.7}
             if isinstance(outcome, str):
                 row["note"] = outcome
             else:
                 row |= {"error_end_val_pct": f"{outcome[0]:.2f}", "file_bytes": str(outcome[1])}
                 row |= {"error_retrained_val_pct": "1.70", "nonzero_pct": "5.0"}
-            folder = study_of_rates.trial_folder(results, name, seed)
+            folder = rate_trial_folder(results, name, seed)
             folder.mkdir(parents=True)
             (folder / "trial.json").write_text(json.dumps(row))
 

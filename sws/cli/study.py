@@ -278,7 +278,7 @@ def publish(
     chosen = [
         chosen_target(t, config, pairs, seeds, REFERENCE_OVERLAY)
         for t in targets
-        if t != module.STUDIES
+        if t not in module.STUDIES
     ]
     for one in chosen:
         for pair, own in points_of(one).items():
@@ -318,7 +318,7 @@ def chosen_target(
     """A target as configured, with the pairs and seeds given on the command line instead."""
     from sws.study import plan
 
-    _check_target(name)
+    _check_target(name, plan.LADDER)
     given_seeds = tuple(numbers(seeds)) if seeds is not None else None
     for pair in names(pairs or ""):
         plan.find_experiment(pair)
@@ -331,10 +331,10 @@ def chosen_target(
     return plan.Target(name, chosen, given_seeds or found.seeds, missing)
 
 
-def _check_target(name: str) -> None:
+def _check_target(name: str, *more: str) -> None:
     from sws.study.plan import TARGETS
 
-    if name not in TARGETS:
+    if name not in (*TARGETS, *more):
         raise typer.BadParameter(f"no target {name!r}; choose from {', '.join(TARGETS)}")
 
 

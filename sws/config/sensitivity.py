@@ -43,3 +43,16 @@ class Sensitivity(Settings):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((1, 2), min_length=1)
     change: dict[str, Any] = Field({}, description="laid over the point, in every trial")
     curves: tuple[Curve, ...] = Field(min_length=1)
+
+
+def trial_name(curve: Curve, value: float) -> str:
+    """Name of a curve's trial, as in paths.
+
+    Examples
+    --------
+    >>> curve = Curve(name="free", title="-", panel="-", varies="rates", values=(1e-5, 0.03))
+    >>> [trial_name(curve, value) for value in curve.values]
+    ['free-1e-05', 'free-3e-02']
+    """
+    shown = f"{value:.0e}" if value < 1 else f"{value:g}"
+    return f"{curve.name}-{shown}"

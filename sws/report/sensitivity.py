@@ -8,12 +8,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sws.config.sensitivity import VARIED, Curve, Sensitivity
+from sws.config.sensitivity import VARIED, Curve, Sensitivity, trial_name
 from sws.report.figures import style
 from sws.report.table import Block, Line, Record, Table, number, write_texts
-from sws.runs.records import ResultsError
+from sws.runs.records import ResultsError, rate_trial_folder
 from sws.runs.seeds import over_seeds
-from sws.study.sensitivity import trial_folder, trial_name
 
 NAME = "sensitivity"
 COLUMNS = (
@@ -57,7 +56,7 @@ def _row(folder: Path, study: Sensitivity, curve: Curve, value: float) -> Record
     row: Record = dict.fromkeys(COLUMNS)
     row |= {"panel": curve.panel, "curve": curve.name, "varies": curve.varies, "value": value}
     name = trial_name(curve, value)
-    paths = [trial_folder(folder, name, seed) / "trial.json" for seed in study.seeds]
+    paths = [rate_trial_folder(folder, name, seed) / "trial.json" for seed in study.seeds]
     told = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
     done = [trial for trial in told if not trial.get("note")]
     row["seeds"] = len(done)

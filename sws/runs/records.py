@@ -279,6 +279,11 @@ def trials_start_folder(results: Path, pair: Pair, start: str, seed: int) -> Pat
     return (folder if start == "main" else folder / start) / f"seed-{seed}"
 
 
+def rate_trial_folder(results: Path, name: str, seed: int) -> Path:
+    """Where a trial of the mixture's rates leaves ``trial.json`` and ``history.csv``."""
+    return Path(results) / "sensitivity" / name / f"seed-{seed}"
+
+
 def profile_path(results: Path, case: Case, seed: int) -> Path:
     """Where it is written what inference with a run's file costs."""
     return Path(results) / "profiles" / str(case) / f"seed-{seed}.json"

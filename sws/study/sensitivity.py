@@ -12,9 +12,10 @@ from sws.config.experiment import Experiment
 from sws.config.ladder import changed, laid_over
 from sws.config.methods import OURS
 from sws.config.schema import ConfigurationError, read_yaml, validated
-from sws.config.sensitivity import Curve, Sensitivity
+from sws.config.sensitivity import Curve, Sensitivity, trial_name
 from sws.config.soft_weight_sharing import SoftWeightSharing
 from sws.files import write_text
+from sws.runs.records import rate_trial_folder
 
 KINDS = ("means", "precisions", "proportions")
 
@@ -28,19 +29,6 @@ def load(path: Path) -> Sensitivity:
         One line for everything that is wrong in it.
     """
     return validated(Sensitivity, read_yaml(path), path)
-
-
-def trial_name(curve: Curve, value: float) -> str:
-    """Name of a curve's trial, as in paths.
-
-    Examples
-    --------
-    >>> curve = Curve(name="free", title="-", panel="-", varies="rates", values=(1e-5, 0.03))
-    >>> [trial_name(curve, value) for value in curve.values]
-    ['free-1e-05', 'free-3e-02']
-    """
-    shown = f"{value:.0e}" if value < 1 else f"{value:g}"
-    return f"{curve.name}-{shown}"
 
 
 def trials(study: Sensitivity, experiment: Experiment) -> dict[str, SoftWeightSharing]:
@@ -71,11 +59,6 @@ def _varied(at: SoftWeightSharing, curve: Curve, value: float) -> dict:
     rates = [value if curve.varies in ("rates", kind) else rate for kind, rate in
              zip(KINDS, at.prior.rates, strict=True)]  # fmt: skip
     return {"prior": {"rates": rates}}
-
-
-def trial_folder(results: Path, name: str, seed: int) -> Path:
-    """Where a trial's ``trial.json`` and ``history.csv`` lie."""
-    return Path(results) / "sensitivity" / name / f"seed-{seed}"
 
 
 def run(
@@ -112,7 +95,7 @@ def run(
             f"the study has no trial {name!r}; it has {', '.join(list(known)[:3])}, …"
         )
     set_up()
-    settings, folder = known[name], trial_folder(results, name, seed)
+    settings, folder = known[name], rate_trial_folder(results, name, seed)
     below = Path(results) / "tuning" / experiment.pair
     with RunLock(folder):
         task = Task.load(experiment.dataset, hold_out=True, test=False)
