@@ -1,0 +1,433 @@
+"""The coder's inner loops: binary range coding under mixed, adaptive probabilities, in integers.
+
+Every function here is plain Python over flat sequences of integers. :mod:`sws.codec.compiled` has
+numba compile them; without it they run as they are, on lists, and give the same bytes. Writing and
+reading are one function: it is given each bit (ignored when reading) and returns what was coded.
+
+One bit is coded like this (docs/format.md, "One bit"):
+
+1. Six *slots* are looked up, each under a context of its own. A slot is an adaptive probability: 32
+   bits of P(bit = 1) above a count of 10 bits. One that has never been used starts from a seventh,
+   the *base*, which knows no context.
+2. Their log-odds, in 1/256 bit, are weighted and summed, which gives the mixed probability.
+3. Where it says so, that is averaged with what came of the same mixed probability before, under one
+   more small context (*secondary estimation*).
+4. The bit is range coded; then slots, weights and secondary estimates learn from it.
+
+Arrays
+------
+s : state of the range coder, and the shape of what is coded; positions are the constants below.
+m : the model: tables, weights, slots; from LOCAL on, what belongs to one tensor.
+data : bytes of the stream.
+x : values of one tensor, in order.
+"""
+
+from __future__ import annotations
+
+# --- s -------------------------------------------------------------------------------------------
+READING, LOW, RANGE, POINT, AT, END = range(6)
+SPENT = 6  # 2^-16 bits charged to each of four parts
+INDEXES, VALUES, CODEBOOK, RAW = range(4)
+BITS = 10  # how many bits were coded
+ROWS, GROUPS, SIZE, WIDTH, LAG, NEGATIVE, POSITIVE = range(11, 18)
+GROUP_SLOTS, SIGN_SLOTS, PAST, GROUP_PAST, UPSTREAM, ALIVE = range(18, 24)  # from COLUMNS on
+INPUT, BASE, FOUND, STRETCHED = 24, 30, 31, 37  # six slots, their base, what is in them
+STATE = 48
+
+# --- m -------------------------------------------------------------------------------------------
+BOUND = 4095  # largest log-odds, in 1/256 bit
+STRETCH = 0  # log-odds of each probability 0 … 65535
+SQUASH = STRETCH + 65536  # probability of each log-odds −4095 … 4095
+RATES = SQUASH + 8192  # how far a slot moves at each count
+COSTS = RATES + 1024  # 2^-16 bits that a symbol of probability k / 4096 costs
+WEIGHTS = COSTS + 4096  # sets of eight (six are used)
+SETS = 256
+SECONDARY = WEIGHTS + 8 * SETS  # curves of 33 points, 64 apart
+CURVES = 64
+SLOTS = SECONDARY + 64 * CURVES
+COLUMN_FLAG = SLOTS
+ROW_FLAG = COLUMN_FLAG + 512
+GROUP = ROW_FLAG + 512
+CELL = GROUP + 4096
+SIGN = CELL + 8192
+MAGNITUDE = SIGN + 1024
+FLOAT = MAGNITUDE + 512 * 96
+MODEL = FLOAT + (1 << 16)
+
+COLUMN_SET, ROW_SET, GROUP_SET, KERNEL_SET, CELL_SET, SIGN_SET = range(6)
+MAGNITUDE_SET, RAW_SET = 8, 32
+
+LOCAL = MODEL  # what belongs to one tensor: row slots, and for each column its slots and its past
+ROW_CELL, ROW_GROUP, ROW_SIGN = LOCAL, LOCAL + 1, LOCAL + 2
+COLUMNS = LOCAL + 8
+
+RATE = 5  # of the weights
+COUNT = 1023  # mask of a slot's count
+FULL = 65536
+
+
+def code_bit(s, data, ones, bit):
+    """Range code one bit whose probability of being 1 is ones / 65536."""
+    split = (s[RANGE] >> 16) * ones
+    if s[READING]:
+        bit = 1 if s[POINT] < split else 0
+    if bit:
+        width = split
+    else:
+        width = s[RANGE] - split
+        if s[READING]:
+            s[POINT] -= split
+        else:
+            s[LOW] += split
+    while width < 1 << 40:
+        width <<= 8
+        if s[READING]:
+            byte = 0
+            if s[AT] < s[END]:
+                byte = data[s[AT]]
+            s[POINT] = s[POINT] << 8 | byte
+            s[AT] += 1
+        else:
+            low = s[LOW]
+            if low >> 48:
+                at = s[AT] - 1
+                while data[at] == 255:
+                    data[at] = 0
+                    at -= 1
+                data[at] += 1
+            if s[AT] < s[END]:
+                data[s[AT]] = low >> 40 & 255
+                s[AT] += 1
+            else:
+                s[AT] = s[END] + 1
+                return bit
+            s[LOW] = (low & 0xFFFFFFFFFF) << 8
+    s[RANGE] = width
+    return bit
+
+
+def code_mixed(s, m, data, weights, curve, part, bit):
+    """Code one bit under the six slots at s[INPUT:]; ``curve`` < 0: no secondary estimation."""
+    at = s[BASE]
+    base = m[at]
+    mixed = 0
+    for k in range(6):
+        value = m[s[INPUT + k]]
+        if value & COUNT == 0:
+            value = base & ~COUNT
+        stretched = m[STRETCH + (value >> 26 & 65535)]
+        s[FOUND + k] = value
+        s[STRETCHED + k] = stretched
+        mixed += stretched * m[weights + k]
+    mixed >>= 16
+    mixed = min(max(mixed, -BOUND), BOUND)
+    ones = m[SQUASH + BOUND + mixed]
+    final = ones
+    point = 0
+    if curve >= 0:
+        point = curve + (mixed + 4096 >> 8)
+        share = mixed & 255
+        final = m[point] * (256 - share) + m[point + 1] * share >> 16
+        final = min(max(ones + final >> 1, 1), 65535)
+        point += share >> 7
+    bit = code_bit(s, data, final, bit)
+    s[SPENT + part] += m[COSTS + ((final if bit else FULL - final) >> 4)]
+    s[BITS] += 1
+    error = ((bit << 16) - ones) * RATE
+    target = bit << 32
+    for k in range(6):
+        value = s[FOUND + k]
+        count = value & COUNT
+        chance = value >> 10
+        chance += (target - chance) * m[RATES + count] >> 16
+        m[s[INPUT + k]] = chance << 10 | min(count + 1, COUNT)
+        m[weights + k] += s[STRETCHED + k] * error + (1 << 17) >> 18
+    count = base & COUNT
+    chance = base >> 10
+    chance += (target - chance) * m[RATES + count] >> 16
+    m[at] = chance << 10 | min(count + 1, COUNT)
+    if curve >= 0:
+        m[point] += (bit << 24) - m[point] >> 6
+    return bit
+
+
+def level(m, slot, base):
+    """A slot's probability in half bits of log-odds, 0 … 31."""
+    value = m[slot]
+    if value & COUNT == 0:
+        value = m[base]
+    return min(max((m[STRETCH + (value >> 26 & 65535)] >> 7) + 22, 0), 31)
+
+
+def length(n):
+    """Bits of a number."""
+    bits = 0
+    while n:
+        n >>= 1
+        bits += 1
+    return bits
+
+
+def code_columns(s, m, data):
+    """Which columns have no non-zero at all."""
+    groups = s[GROUPS]
+    up, alive = COLUMNS + s[UPSTREAM], COLUMNS + s[ALIVE]
+    lag = s[LAG]
+    run = 0
+    s[BASE] = COLUMN_FLAG
+    for g in range(groups):
+        one = m[alive + g - 1] if g > 0 else 2
+        two = m[alive + g - 2] if g > 1 else 2
+        far = m[alive + g - lag] if g >= lag else 2
+        right = m[alive + g - lag + 1] if g >= lag and lag > 1 else 2
+        left = m[alive + g - lag - 1] if g > lag else 2
+        feeding = m[up + g]
+        s[INPUT] = COLUMN_FLAG + 1 + one + 3 * two + 9 * far
+        s[INPUT + 1] = COLUMN_FLAG + 32 + one + 3 * far + 9 * left + 27 * right
+        s[INPUT + 2] = COLUMN_FLAG + 128 + feeding
+        s[INPUT + 3] = COLUMN_FLAG + 136 + min(length(run), 7) * 2 + (one & 1)
+        s[INPUT + 4] = COLUMN_FLAG + 152 + feeding * 3 + one
+        s[INPUT + 5] = COLUMN_FLAG + 180 + one
+        bit = code_mixed(s, m, data, WEIGHTS + 8 * COLUMN_SET, -1, INDEXES, m[alive + g])
+        m[alive + g] = bit
+        run = run + 1 if g > 0 and bit == one else 1
+
+
+def code_row_flag(s, m, data, row, past, run, bit):
+    """Whether a row has a non-zero; ``past``: the flags of the rows before, the last one lowest."""
+    s[BASE] = ROW_FLAG
+    s[INPUT] = ROW_FLAG + 1 + (past & 1)
+    s[INPUT + 1] = ROW_FLAG + 4 + (past & 3)
+    s[INPUT + 2] = ROW_FLAG + 16 + (past & 15)
+    s[INPUT + 3] = ROW_FLAG + 32 + (past & 255)
+    s[INPUT + 4] = ROW_FLAG + 300 + 2 * min(length(run), 7) + (past & 1)
+    s[INPUT + 5] = ROW_FLAG + 320 + min(length(row), 15)
+    return code_mixed(s, m, data, WEIGHTS + 8 * ROW_SET, -1, INDEXES, bit)
+
+
+def code_group(s, m, data, g, pattern, before, bit):
+    """Whether a kernel has a non-zero."""
+    past = m[COLUMNS + s[GROUP_PAST] + g]
+    column = COLUMNS + s[GROUP_SLOTS] + g
+    row = level(m, ROW_GROUP, GROUP)
+    s[BASE] = GROUP
+    s[INPUT] = column
+    s[INPUT + 1] = ROW_GROUP
+    s[INPUT + 2] = GROUP + 1 + row * 32 + level(m, column, GROUP)
+    s[INPUT + 3] = GROUP + 1025 + past
+    s[INPUT + 4] = GROUP + 1281 + (pattern & 15) * 8 + min(before, 7)
+    s[INPUT + 5] = GROUP + 1409 + m[COLUMNS + s[UPSTREAM] + g] * 32 + row
+    curve = SECONDARY + 64 * (past & 3)
+    bit = code_mixed(s, m, data, WEIGHTS + 8 * GROUP_SET, curve, INDEXES, bit)
+    m[COLUMNS + s[GROUP_PAST] + g] = past << 1 & 255 | bit
+    return bit
+
+
+def code_kernel_cell(s, m, data, x, at, column, place, tree, found, before, bit):
+    """Whether a weight of a kernel that has non-zeros is one of them."""
+    size, width = s[SIZE], s[WIDTH]
+    near = 0
+    if place % width > 0 and x[at - 1]:
+        near = 1
+    if place >= width:
+        if x[at - width]:
+            near |= 2
+        if place % width > 0 and x[at - width - 1]:
+            near |= 4
+        if place % width < width - 1 and x[at - width + 1]:
+            near |= 8
+    sides = 0
+    if column >= size and x[at - size]:
+        sides = 1
+    if at >= s[GROUPS] * size and x[at - s[GROUPS] * size]:
+        sides |= 2
+    past = m[COLUMNS + s[PAST] + column] & 255
+    slot = COLUMNS + column
+    short = min(place, 31)
+    s[BASE] = CELL
+    s[INPUT] = slot
+    s[INPUT + 1] = CELL + 1 + level(m, ROW_CELL, CELL) * 32 + level(m, slot, CELL)
+    s[INPUT + 2] = CELL + 1025 + (past & 31) * 8 + min(found, 3) * 2 + (sides & 1)
+    s[INPUT + 3] = CELL + 1281 + short * 16 + near
+    if size <= 9:
+        s[INPUT + 4] = CELL + 1793 + tree
+    else:
+        s[INPUT + 4] = CELL + 1793 + short * 16 + min(found, 15)
+    s[INPUT + 5] = CELL + 2305 + (short * 8 + min(before, 7)) * 4 + sides
+    # the row's own slot learns too, though it is no input
+    curve = SECONDARY + 64 * (8 + near)
+    bit = code_mixed(s, m, data, WEIGHTS + 8 * KERNEL_SET, curve, INDEXES, bit)
+    learn(m, ROW_CELL, bit)
+    return bit
+
+
+def learn(m, slot, bit):
+    """Move a slot towards the bit."""
+    value = m[slot]
+    count = value & COUNT
+    chance = value >> 10
+    chance += ((bit << 32) - chance) * m[RATES + count] >> 16
+    m[slot] = chance << 10 | min(count + 1, COUNT)
+
+
+def code_cell(s, m, data, x, at, column, bit):
+    """Whether a weight of a matrix is not zero."""
+    lag = s[LAG]
+    near = 0
+    if column > 0 and x[at - 1]:
+        near = 1
+    if column > 1 and x[at - 2]:
+        near |= 2
+    if column >= lag:
+        if x[at - lag]:
+            near |= 4
+        if lag > 1:
+            if x[at - lag + 1]:
+                near |= 8
+            if column > lag and x[at - lag - 1]:
+                near |= 16
+    cells = COLUMNS + s[PAST] + column
+    past = m[cells] & 255
+    left = m[cells - 1] & 3 if column > 0 else 0
+    right = m[cells + 1] & 3 if column + 1 < s[GROUPS] else 0
+    slot = COLUMNS + column
+    row = level(m, ROW_CELL, CELL)
+    count = length(near)
+    s[BASE] = CELL
+    s[INPUT] = slot
+    s[INPUT + 1] = ROW_CELL
+    s[INPUT + 2] = CELL + 1 + row * 32 + level(m, slot, CELL)
+    s[INPUT + 3] = CELL + 3400 + past
+    s[INPUT + 4] = CELL + 3700 + near * 4 + (past & 3)
+    s[INPUT + 5] = CELL + 4000 + (past & 3) + 4 * left + 16 * right + 64 * min(count, 3)
+    curve = SECONDARY + 64 * (24 + near)
+    return code_mixed(s, m, data, WEIGHTS + 8 * CELL_SET, curve, INDEXES, bit)
+
+
+def code_value(s, m, data, x, at, column, place, found, signs, last, value):
+    """Which of the non-zero entries a weight is: sign, then magnitude, most significant bit first.
+
+    Levels 1 … n are the negative entries by magnitude, n + 1 … n + p the others.
+    """
+    size, width, negative, positive = s[SIZE], s[WIDTH], s[NEGATIVE], s[POSITIVE]
+    group = column // size
+    cells = COLUMNS + s[PAST] + column
+    above = m[cells] >> 8  # the level of this column's last non-zero
+    sign = 1 if value > negative else 0
+    if negative == 0:
+        sign = 1
+    elif positive > 0:
+        step = 1 if size == 1 or place % width > 0 else size
+        near = 0
+        if column >= step and x[at - step]:
+            near = 1 + (x[at - step] > negative)
+        step = s[LAG] if size == 1 else (width if place >= width else 2 * size)
+        if column >= step and x[at - step]:
+            near += 3 * (1 + (x[at - step] > negative))
+        over = 0 if above == 0 else 1 + (above > negative)
+        short = min(place, 31)
+        s[BASE] = SIGN
+        s[INPUT] = SIGN + 1 + near + 9 * over
+        s[INPUT + 1] = SIGN + 32 + (signs & 3) * 32 + short
+        s[INPUT + 2] = ROW_SIGN
+        s[INPUT + 3] = COLUMNS + s[SIGN_SLOTS] + group
+        s[INPUT + 4] = SIGN + 160 + (signs & 15) + 16 * min(found, 3)
+        s[INPUT + 5] = SIGN + 224 + near + 9 * short
+        sign = code_mixed(s, m, data, WEIGHTS + 8 * SIGN_SET, -1, VALUES, sign)
+    first = negative + 1 if sign else 1
+    entries = positive if sign else negative
+    rank = value - first
+    rows = level(m, ROW_CELL, CELL)
+    columns = level(m, COLUMNS + column, CELL)
+    if above > negative:
+        above -= negative
+    above, last = min(above, 15), min(last, 15)
+    node, coded = 1, 0
+    for k in range(length(entries - 1) - 1, -1, -1):
+        if coded | 1 << k >= entries:
+            node <<= 1
+            continue
+        base = MAGNITUDE + 96 * (min(node, 255) + 256 * sign)
+        s[BASE] = base
+        s[INPUT] = base + 1 + last
+        s[INPUT + 1] = base + 17 + above
+        s[INPUT + 2] = base + 33 + min(rows, 23)
+        s[INPUT + 3] = base + 57 + min(columns, 23)
+        s[INPUT + 4] = base + 81 + min(found, 7)
+        s[INPUT + 5] = base + 89 + min(place, 6)
+        chosen = WEIGHTS + 8 * (MAGNITUDE_SET + min(node, 15))
+        bit = code_mixed(s, m, data, chosen, -1, VALUES, rank >> k & 1)
+        node = node << 1 | bit
+        coded |= bit << k
+    return first + coded
+
+
+def code_matrix(s, m, data, x):
+    """Code the levels of one tensor: rows × groups × size; returns nothing but in ``x``."""
+    rows, groups, size = s[ROWS], s[GROUPS], s[SIZE]
+    columns = groups * size
+    past = COLUMNS + s[PAST]
+    alive = COLUMNS + s[ALIVE]
+    code_columns(s, m, data)
+    flags, run = 1, 1
+    for row in range(rows):
+        start = row * columns
+        bit = 0
+        if not s[READING]:
+            for at in range(start, start + columns):
+                if x[at]:
+                    bit = 1
+                    break
+        bit = code_row_flag(s, m, data, row, flags, run, bit)
+        run = run + 1 if bit == flags & 1 else 1
+        flags = flags << 1 & 255 | bit
+        if bit == 0:
+            continue
+        if s[AT] > s[END] and not s[READING]:
+            return
+        m[ROW_CELL] = m[CELL] & ~COUNT | 3
+        m[ROW_GROUP] = m[GROUP] & ~COUNT | 3
+        m[ROW_SIGN] = m[SIGN] & ~COUNT | 1
+        before, pattern, signs, last = 0, 0, 0, 0
+        for g in range(groups):
+            if m[alive + g] == 0:
+                continue
+            at = start + g * size
+            if size > 1:
+                bit = 0
+                if not s[READING]:
+                    for k in range(at, at + size):
+                        if x[k]:
+                            bit = 1
+                            break
+                bit = code_group(s, m, data, g, pattern, before, bit)
+                pattern = pattern << 1 & 255 | bit
+                if bit == 0:
+                    before = 0
+                    continue
+            tree, found = 1, 0
+            for place in range(size):
+                column = g * size + place
+                value = x[at + place]
+                bit = 1 if value else 0
+                if size == 1:
+                    bit = code_cell(s, m, data, x, at, column, bit)
+                elif found or place < size - 1:
+                    bit = code_kernel_cell(
+                        s, m, data, x, at + place, column, place, tree, found, before, bit
+                    )
+                else:
+                    bit = 1
+                tree = tree << 1 & 511 | bit
+                kept = m[past + column]
+                if bit:
+                    value = code_value(
+                        s, m, data, x, at + place, column, place, found, signs, last, value
+                    )
+                    x[at + place] = value
+                    signs = signs << 1 & 15 | (value > s[NEGATIVE])
+                    last = value - s[NEGATIVE] if value > s[NEGATIVE] else value
+                    kept = value << 8 | kept & 255
+                    found += 1
+                m[past + column] = kept & ~255 | kept << 1 & 254 | bit
+            before = found
