@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup mnist smoke test debian test-cluster fuzz lint bench schemas lock clean
+.PHONY: help setup mnist smoke test debian test-cluster fuzz lint docs readme bench schemas lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,11 +62,18 @@ test-cluster: debian  ## the study on a real Slurm of one node (Debian, as root)
 fuzz: $(READY)  ## 200,000 mutated files for the reader: half an hour or so
 	$(BIN)/python benchmarks/fuzz_codec.py --inputs 200000
 
-lint: $(READY)  ## check style: ruff, snakefmt, the workflow
+lint: $(READY)  ## check style and imports: ruff, snakefmt, import-linter, the workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/lint-imports
 	$(BIN)/python .ci/lint-workflow
+
+docs: $(READY)  ## build the pages and the API reference as a site: build/site/index.html
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -d build/doctrees . build/site
+
+readme: $(READY)  ## write the tables of README.md and docs/paper.md anew from results/reference
+	$(BIN)/python docs/readme.py
 
 bench: $(READY)  ## measure speed: the prior, the codec
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
@@ -79,11 +86,11 @@ schemas: $(READY)  ## write workflow/schemas anew from sws/config
 lock: pyproject.toml  ## resolve pyproject.toml anew into requirements.lock
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet '.[cluster,test]'
+	$(VENV)-lock/bin/python -m pip install --quiet '.[cluster,docs,test]'
 	$(VENV)-lock/bin/python -m pip freeze --exclude sws \
 	  | sed -E '/^(cuda-|nvidia-|triton=)/s/$$/ ; platform_system == "Linux"/' > requirements.lock
 	rm -rf $(VENV)-lock
 
 clean:  ## remove what tools and tests left; results and .venv stay
-	rm -rf .pytest_cache .ruff_cache .hypothesis .benchmarks build
+	rm -rf .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks build
 	find sws tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -32,7 +32,7 @@ wildcard_constraints:
     dataset="[a-z0-9-]+",
     method="[a-z0-9-]+",
     point="[a-z0-9-]+",
-    seed=r"\d+",
+    seed=r"0|[1-9]\d*",
 
 
 try:

@@ -23,7 +23,7 @@ from sws.models import registry
 from sws.network.weights import compressible
 from sws.prior.components import Components
 from sws.prior.estimators import Exact, Subsampled, Tabulated
-from sws.training.loop import FitSettings, Method, fit
+from sws.training.loop import FitSettings, Hooks, fit
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ class Run:
 
     def method(self):
         if self.estimator is None:
-            return Method()
+            return Hooks()
         prior = Prior(
             deviation=0.05,
             zero_precision={"pseudo_count": 10, "deviation": 0.01},

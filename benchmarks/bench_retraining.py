@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sws.compression.process import Process
+from sws.compression.process import CompressionTask, Process
 from sws.config.experiment import load_experiment
 from sws.data.augmentation import Preparation, RandomShift
 from sws.data.batches import TensorBatches
@@ -37,15 +37,15 @@ def test_step_of_retraining(benchmark, name):
     point = load_experiment(EXPERIMENTS / f"{name}_cifar-10.yaml").point(
         "soft-weight-sharing", "main"
     )
-    count = STEPS * point.batch_size
+    count = STEPS * point.retraining.batch_size
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (count,), generator=generator)
     preparation = Preparation((0.5,) * 3, (0.25,) * 3, RandomShift(4, flip=True))
-    batches = TensorBatches(images, labels, point.batch_size, 0, preparation)
+    batches = TensorBatches(images, labels, point.retraining.batch_size, 0, preparation)
     torch.manual_seed(0)
     model = registry.build(name).to(memory_format=torch.channels_last)
-    process = Process(model, batches, unit=point.unit)
+    process = Process(CompressionTask(model, batches, count), point.unit)
     prior = Timed(point.prior, point.retraining, 45_000, 0, process.scales, process.scale_free())
     settings = FitSettings(3, point.retraining.learning_rate, bfloat16=point.retraining.bfloat16)
     history = benchmark.pedantic(fit, (model, batches, prior, settings), rounds=1)

@@ -42,7 +42,7 @@ def work(task):
 def prepare():
     """Compile what is compiled on first use, then forbid the process to grow."""
     fuzzing.campaign(50, 0)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text("utf-8").split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from sws import codec
+from sws.compression.process import CompressionTask
 from sws.config.sections import Precision, Quantization, Retraining
 from sws.config.soft_weight_sharing import Prior, SoftWeightSharing
 from sws.methods import soft_weight_sharing
@@ -120,9 +121,9 @@ def compress(
             tau = images * (TAU_PER_IMAGE_NORMALISED if normalised else TAU_PER_IMAGE)
         using = settings(tau, epochs, learning_rate, normalised=normalised)
     with modes_kept(model), torch.random.fork_rng():
-        return soft_weight_sharing.compress(
-            model, _Loader(loader, _device(model)), images, using, seed=seed, progress=progress
-        ).network
+        batches = _Loader(loader, _device(model))
+        task = CompressionTask(model, batches, images, seed=seed, progress=progress)
+        return soft_weight_sharing.compress(task, using).network
 
 
 class _Loader:

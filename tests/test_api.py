@@ -166,12 +166,14 @@ def test_a_layer_that_the_loss_does_not_reach_costs_nothing(trained, method):
 
     chosen = sws.settings(epochs=3, tau=0.01)
     if method == "subsampled-outside":
-        from sws.config.methods import subsampled
+        from sws.compression.process import CompressionTask
+        from sws.methods import subsampled
 
         prior = chosen.prior.model_copy(update={"estimator": method, "samples": 2000})
         chosen = chosen.model_copy(update={"prior": prior})
         batches = sws.api._Loader(trained[1], torch.device("cpu"))
-        network = subsampled.compress(Detour(), batches, 2000, chosen).network
+        task = CompressionTask(Detour(), batches, 2000)
+        network = subsampled.compress(task, chosen).network
     else:
         network = sws.compress(Detour(), trained[1], using=chosen, progress=False)
     (idle,) = [t for t in network.quantized if t.name == "idle.weight"]

@@ -12,6 +12,7 @@ from torch import nn
 
 from sws import codec
 from sws.compression.masking import MaskedWeights, threshold_of
+from sws.compression.process import CompressionTask, unflatten
 from sws.config import methods
 from sws.config.deep_compression import DeepCompression, IterativePruning, TrainedCentroids
 from sws.config.network_surgery import NetworkSurgery, Surgery
@@ -21,13 +22,15 @@ from sws.config.schema import ConfigurationError
 from sws.config.sections import Clustering, Precision, Quantization, Retraining
 from sws.config.spike_slab import Slab, SpikeSlab
 from sws.data.batches import TensorBatches
+from sws.methods import no_prior
 from sws.methods.deep_compression import LayerwisePruning, cluster_layers
 from sws.methods.network_surgery import SplicedWeights
 from sws.methods.no_prior import GloballyPruned, search
 from sws.network.weights import compressible
+from sws.study.stages import method_module
 from sws.training.checkpoints import Checkpoint
 from sws.training.evaluation import error_pct
-from sws.training.loop import FitSettings, Method, fit
+from sws.training.loop import FitSettings, Hooks, fit
 
 SHARING = Clustering(clusters=6, sharing_epochs=2, refinement_epochs=1)
 SPIKE = Precision(pseudo_count=10, deviation=0.03)
@@ -84,7 +87,7 @@ def data(seed=0, count=192):
 def start():
     torch.manual_seed(0)
     model = Network()
-    fit(model, batches(), Method(), FitSettings(12, 0.01))
+    fit(model, batches(), Hooks(), FitSettings(12, 0.01))
     assert error_pct(model, *data(1)) < 8
     return {n: v.clone() for n, v in model.state_dict().items()}
 
@@ -106,7 +109,8 @@ def measure(model):
 def run(method, start, **more):
     model = trained(start)
     settings = SETTINGS[method]
-    return methods.load(method)(model, batches(), 192, settings, measure=measure, **more)
+    task = CompressionTask(model, batches(), 192, measure=measure, **more)
+    return method_module(method).compress(task, settings)
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +131,10 @@ def test_every_method_gives_a_network_that_still_works(done, method):
     assert set(result.seconds) >= {"retrain", "quantize"}
     assert result.components == sum(len(c) - 1 for c in network.codebooks) + 1
     assert network.parameters == sum(p.numel() for p in module.parameters())
-    stages = [row["stage"] for row in result.history.rows]
-    assert [row["epoch"] for row in result.history.rows] == list(range(1, len(stages) + 1))
+    phases = [row["stage"] for row in result.history.rows]
+    assert [row["epoch"] for row in result.history.rows] == list(range(1, len(phases) + 1))
     if method != "post-hoc-mixture":
-        assert stages[:4] == ["retrain"] * 4
+        assert phases[:4] == ["retrain"] * 4
         assert network.nonzeros < 0.9 * network.weights
         assert result.measures["nonzero_retrained_pct"] < 90
     assert ("mixture/means" in result.trace) == (method in ("post-hoc-mixture", "spike-slab"))
@@ -139,7 +143,7 @@ def test_every_method_gives_a_network_that_still_works(done, method):
 
 @pytest.mark.parametrize("method", ["deep-compression", "network-surgery", "no-prior"])
 def test_a_killed_run_ends_with_the_same_bytes(done, start, tmp_path, method):
-    """Every stage is stopped after its first epoch, and the whole begun again each time."""
+    """Every phase is stopped after its first epoch, and the whole begun again each time."""
 
     class StoppedError(Exception):
         pass
@@ -152,8 +156,8 @@ def test_a_killed_run_ends_with_the_same_bytes(done, start, tmp_path, method):
                 marker.touch()
                 raise StoppedError
 
-    def checkpoint(stage):
-        return Stopping(tmp_path / f"{stage}.pt", {"test": "masks"})
+    def checkpoint(phase):
+        return Stopping(tmp_path / f"{phase}.pt", {"test": "masks"})
 
     for _ in range(20):
         try:
@@ -210,9 +214,10 @@ def test_each_layer_has_a_codebook_of_its_own(done, start):
     assert [t.codebook for t in network.quantized] == [0, 1, 2]
     assert len(network.codebooks[0]) <= 5
     assert all(len(c) <= 7 for c in network.codebooks)
-    indexes, codebook = cluster_layers(compressible(trained(start)), TrainedCentroids(fc=6, conv=4))
+    weights = compressible(trained(start))
+    codebook, flat = cluster_layers(weights, TrainedCentroids(fc=6, conv=4))
     assert len(codebook) == 1 + 4 + 6 + 6
-    for name, index in indexes.items():
+    for name, index in unflatten(flat, weights).items():
         weight = start[name]
         used = index.unique()
         assert (codebook[index] == 0).sum() == int((weight == 0).sum())
@@ -338,9 +343,9 @@ def test_a_size_must_be_given():
     settings = SETTINGS["no-prior"].model_copy(update={"match": Match()})
     assert settings.follows == ("soft-weight-sharing", "main")
     with pytest.raises(ValueError, match=r"match\.bytes"):
-        methods.load("no-prior")(Network(), batches(), 192, settings)
+        no_prior.compress(CompressionTask(Network(), batches(), 192), settings)
     metrics = {"bytes": {"file": 1234}, "nonzero_pct": 7.5}
-    filled = settings.following(metrics)
+    filled = no_prior.following(settings, metrics)
     assert (filled.match.bytes, filled.match.nonzero_pct) == (1234, 7.5)
     assert filled.follows is None
     assert filled.fingerprint() != settings.fingerprint()
@@ -380,8 +385,8 @@ def test_the_slab_keeps_its_width_and_both_keep_their_mean(done):
 
 
 def test_an_unknown_method_is_named():
-    with pytest.raises(ValueError, match="no method 'magic'; choose one of soft-weight-sharing"):
-        methods.load("magic")
+    with pytest.raises(ValueError, match="unknown method 'magic'; choose one of soft-weight-sh"):
+        methods.spec("magic")
 
 
 def test_the_registry_needs_no_deep_learning_framework():
@@ -403,7 +408,7 @@ def test_settings_of_all_methods_are_told_apart(tmp_path):
 
     root = Path(__file__).resolve().parents[1]
     experiment = load_experiment(root / "config/experiments/lenet-300-100_mnist.yaml")
-    assert set(experiment.methods) == set(methods.MODULES)
+    assert set(SETTINGS) < set(experiment.methods)
     for method, points in experiment.methods.items():
         if method != "soft-weight-sharing-subsampled":
             assert len(points) >= 3, method

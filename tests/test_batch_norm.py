@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sws import codec
-from sws.compression.process import Process, flat_weights
+from sws.compression.process import CompressionTask, Process
 from sws.config.sections import Precision, Quantization, Retraining
 from sws.config.soft_weight_sharing import Prior, Proportion, SoftWeightSharing
 from sws.data.batches import TensorBatches
@@ -17,7 +17,7 @@ from sws.network.to_module import build_module
 from sws.network.weights import compressible
 from sws.prior.components import Components
 from sws.prior.estimators import Exact, Subsampled, Tabulated
-from sws.training.loop import FitSettings, Method, fit
+from sws.training.loop import FitSettings, Hooks, fit
 
 
 def coloured(count=96, classes=3):
@@ -147,7 +147,7 @@ SETTINGS = SoftWeightSharing(
 def trained():
     model, (x, y) = small(), coloured()
     data = TensorBatches(x, y, 32, 0)
-    fit(model, data, Method(), FitSettings(5, 0.01))
+    fit(model, data, Hooks(), FitSettings(5, 0.01))
     with torch.no_grad():
         model.fc.weight.mul_(8)  # tensors of very different size
     return model, data
@@ -155,18 +155,18 @@ def trained():
 
 def test_units_are_root_mean_squares():
     model, data = trained()
-    process = Process(model, data, unit="tensor")
+    process = Process(CompressionTask(model, data, 96), "tensor")
     for name, weight in process.weights().items():
         assert float(weight.square().mean().sqrt()) == pytest.approx(1, rel=1e-5)
         torch.testing.assert_close(weight * process.scales[name], model.get_parameter(name).data)
     assert process.scales["fc.weight"] > 4 * process.scales["first.weight"]
-    assert flat_weights(process.weights()).size == 3 * 8 * 9 + 8 * 6 * 9 + 18
+    assert process.flat_weights().size == 3 * 8 * 9 + 8 * 6 * 9 + 18
 
 
 def test_the_norm_of_a_scale_free_tensor_stays():
     model, data = trained()
     before = {n: float(w.detach().norm()) for n, w in compressible(model).items()}
-    process = Process(model, data, unit="tensor")
+    process = Process(CompressionTask(model, data, 96), "tensor")
     assert process.scale_free() == ("first.weight",)
     method = soft_weight_sharing.SoftWeightSharing(
         SETTINGS.prior, SETTINGS.retraining, 96, 0, process.scales, process.scale_free()
@@ -180,7 +180,7 @@ def test_the_norm_of_a_scale_free_tensor_stays():
 def test_compressed_in_units_of_each_tensor_the_file_holds_the_network():
     """One codebook and a scale a tensor; what decodes computes what the trained model computes."""
     model, data = trained()
-    start = Process(model, data, unit="tensor").scales
+    start = Process(CompressionTask(model, data, 96), "tensor").scales
     errors = []
 
     def measure(network):
@@ -191,7 +191,8 @@ def test_compressed_in_units_of_each_tensor_the_file_holds_the_network():
         network.train()
         return 100 * float(wrong)
 
-    done = soft_weight_sharing.compress(model, data, 96, SETTINGS, seed=1, measure=measure)
+    task = CompressionTask(model, data, 96, seed=1, measure=measure)
+    done = soft_weight_sharing.compress(task, SETTINGS)
     assert set(done.errors) == {"retrained", "assigned"}
     network = done.network
     assert len(network.codebooks) == 1

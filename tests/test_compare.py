@@ -38,7 +38,7 @@ def by_measure(comparison):
 
 def test_the_same_run_reproduces(new, reference, tmp_path):
     comparison = reproduction.build(new, reference, tmp_path / "out")
-    assert comparison.exit_status == 0
+    assert comparison.reproduces
     assert {line.verdict for line in comparison.lines} == {"reproduces"}
     assert "all 8 numbers agree" in comparison.to_text()
     header, *lines = (tmp_path / "out/comparison.csv").read_text().splitlines()
@@ -56,7 +56,7 @@ def test_a_worse_error_differs(new, reference):
     assert lines["error_end_pct"].difference == pytest.approx(1.0)
     assert lines["error_end_pct"].paper_verdict == "worse"
     assert lines["error_start_pct"].verdict == "reproduces"
-    assert comparison.exit_status == 1
+    assert not comparison.reproduces
     assert "1 of 8 numbers are out of tolerance" in comparison.to_text()
 
 
@@ -116,7 +116,7 @@ def test_what_the_paper_does_not_report_is_not_compared_with_it(tmp_path, case):
 def test_cases_of_one_side_are_listed_and_do_not_count(new, reference):
     fabricate(new, *LENET, "no-prior", scale=10, epochs=4)
     comparison = reproduction.build(new, reference)
-    assert comparison.exit_status == 0
+    assert comparison.reproduces
     assert "run on one side only: lenet-300-100_mnist/no-prior/main" in comparison.to_text()
 
 

@@ -1,5 +1,6 @@
 """Configuration: what is wrong is said in one line, before anything runs."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sws.config.soft_weight_sharing import SoftWeightSharing
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "config" / "experiments" / "lenet-300-100_mnist-smoke.yaml"
+CONFIG = ROOT / "sws" / "config"
 EXPERIMENTS = sorted((ROOT / "config" / "experiments").glob("*.yaml"))
 
 
@@ -116,3 +118,36 @@ def test_map_needs_components():
         Quantization(merge="rate")
     assert Quantization(merge="rate", assignment="nearest").assignment == "nearest"
     assert Quantization().assignment == "map"
+
+
+DOCUMENTED = {"follows", "pair", "methods", "point", "fingerprint", "tuned_as"}
+"""What a class in sws/config may have beside fields: names, lookups and a hash of the values."""
+
+
+def more_than_declared(source):
+    """``Class.member`` of all that is no field, no validator and not documented."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for member in node.body:
+            if isinstance(member, ast.AnnAssign | ast.Assign | ast.Expr):  # a field, or a docstring
+                continue
+            decorators = " ".join(map(ast.unparse, getattr(member, "decorator_list", [])))
+            name = getattr(member, "name", ast.unparse(member))
+            if "_validator(" not in decorators and name not in DOCUMENTED:
+                found.append(f"{node.name}.{name}")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.py")), ids=lambda path: path.stem)
+def test_settings_hold_declarations_only(path):
+    """The code hash leaves sws/config out: what computes a result must lie elsewhere."""
+    assert more_than_declared(path.read_text(encoding="utf-8")) == []
+
+
+def test_what_settings_compute_is_found():
+    source = (
+        "class A(Settings):\n    x: int\n    @property\n    def batch_size(self):\n        return 1"
+    )
+    assert more_than_declared(source) == ["A.batch_size"]

@@ -7,8 +7,8 @@ import pytest
 from fabricated_runs import PRIOR, fabricate, fabricate_trials
 from PIL import Image
 from safetensors.numpy import save_file
-from scipy import stats
 
+from sws.prior.hyper_priors import BetaPrior, GammaPrior
 from sws.report import figures
 from sws.report.figures import hyper_priors, indexing, tradeoff, weights
 from sws.report.figures.subject import Subject
@@ -142,32 +142,18 @@ def test_relative_indexing_is_the_papers_example():
     assert [entry.position for entry in stored] == [1, 4, 12, 15]
 
 
-def test_gamma_has_the_mode_and_variance_asked_for():
-    alpha, beta = hyper_priors.gamma_from_mode(400, 3000)
-    density = stats.gamma(alpha, scale=1 / beta)
-    grid = np.linspace(1, 1000, 100_000)
-    assert grid[density.pdf(grid).argmax()] == pytest.approx(400, abs=0.1)
-    assert density.var() == pytest.approx(3000)
-
-
-def test_beta_has_the_mode_and_pseudo_count_asked_for():
-    alpha, beta = hyper_priors.beta_from_mode(0.9, 50)
-    assert alpha + beta == 50
-    assert (alpha - 1) / (alpha + beta - 2) == pytest.approx(0.9)
-
-
 def test_hyper_priors_in_use_are_merged_over_pairs():
     used = hyper_priors.in_use(
         {LENET: {"prior": PRIOR}, CAFFE: {"prior": PRIOR}}, {LENET: 266_200, CAFFE: 430_500}
     )
-    gammas = [prior for prior in used if prior.kind == "gamma"]
-    assert [prior.label for prior in gammas] == [
+    gammas = [use.prior for use in used if isinstance(use.prior, GammaPrior)]
+    assert [use.label for use in used if isinstance(use.prior, GammaPrior)] == [
         "LeNet-300-100, LeNet-5-Caffe: zero component",
         "LeNet-300-100, LeNet-5-Caffe: others",
     ]
     assert (gammas[0].alpha, gammas[0].beta) == (5000, 2)
-    assert (gammas[1].alpha - 1) / gammas[1].beta == pytest.approx(2500)
-    first = next(prior for prior in used if prior.kind == "beta")
+    assert gammas[1].mode == pytest.approx(2500)
+    first = next(use.prior for use in used if isinstance(use.prior, BetaPrior))
     assert first.alpha + first.beta - 2 == pytest.approx(26_620)
     fixed = PRIOR | {"zero_proportion": {"value": 0.999, "learned": False}, "precision": None}
     assert [p.label for p in hyper_priors.in_use({LENET: {"prior": fixed}}, {LENET: 266_200})] == [
@@ -183,7 +169,7 @@ def test_the_settings_prior_is_understood():
         precision=Precision(mode=2500, variance=20000), zero_proportion=Proportion(learned=True)
     )
     used = hyper_priors.in_use({LENET: {"prior": prior.model_dump()}}, {LENET: 266_200})
-    assert [p.kind for p in used] == ["gamma", "gamma", "beta"]
+    assert [type(use.prior) for use in used] == [GammaPrior, GammaPrior, BetaPrior]
 
 
 def test_trials_are_averaged_against_their_own_start(results):

@@ -9,10 +9,9 @@ import torch
 from scipy import stats
 
 from sws.config.sections import Precision
-from sws.methods.soft_weight_sharing import annealed, gamma_prior
 from sws.prior.components import Components, initial_components
 from sws.prior.estimators import Exact
-from sws.prior.hyper_priors import BetaPrior, GammaPrior
+from sws.prior.hyper_priors import BetaPrior, GammaPrior, annealed, gamma_prior
 from sws.prior.mixture import Mixture, MixtureDescent
 
 ZERO = GammaPrior(4.0, 0.002)

@@ -5,6 +5,8 @@ import gzip
 import os
 import pickle
 import struct
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +100,25 @@ def write_pngs(root, content, name="cifar-10"):
     return root / name
 
 
-WRITERS = {"pickle": write_pickles, "binary": write_binary, "png": write_pngs}
+def write_archive(write, name):
+    """The files of a layout in the archive that CIFAR-10 comes in."""
+
+    def pack(root, content):
+        folder = write(root / "unpacked", content)
+        with tarfile.open(root / name, "w:gz") as archive:
+            archive.add(folder, folder.name)
+        return root / name
+
+    return pack
+
+
+WRITERS = {
+    "pickle": write_pickles,
+    "binary": write_binary,
+    "png": write_pngs,
+    "pickle archive": write_archive(write_pickles, "cifar-10-python.tar.gz"),
+    "binary archive": write_archive(write_binary, "cifar-10-binary.tar.gz"),
+}
 
 
 @pytest.mark.parametrize("layout", WRITERS)
@@ -106,7 +126,7 @@ def test_every_layout_gives_the_same_hash(small, tmp_path, layout):
     entry, content = small
     folder = WRITERS[layout](tmp_path, content)
     source = datasets.find(entry.raw, tmp_path)
-    assert (source.layout, source.folder) == (layout, folder)
+    assert (source.layout, source.folder) == (layout.removesuffix(" archive"), folder)
     for split in datasets.SPLITS:
         images, labels = datasets.read(entry, source, split)
         expected = datasets.canonical(*content[split])
@@ -284,3 +304,91 @@ def test_an_incomplete_layout_says_what_it_lacks(small, tmp_path):
     assert f"{tmp_path / 'cifar-10-batches-py'} lacks data_batch_3" in state.where
     with pytest.raises(datasets.MissingDataError, match="lacks data_batch_3"):
         datasets.load("cifar-10", tmp_path, download=False)
+
+
+# --- archives -------------------------------------------------------------------------------------
+
+ARCHIVE = "cifar-10-python.tar.gz"
+
+
+@pytest.fixture
+def packed(small, tmp_path):
+    """A data set in its archive: its entry, the archive, the files that are in it."""
+    entry, content = small
+    path = write_archive(write_pickles, ARCHIVE)(tmp_path, content)
+    return entry, path, tmp_path / "unpacked" / "cifar-10-batches-py"
+
+
+def refused(entry, root):
+    with pytest.raises(datasets.DataError) as caught:
+        datasets.read(entry, datasets.find(entry.raw, root), "train")
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_an_archive_makes_a_data_set_available(packed):
+    _, path, _ = packed
+    state = datasets.availability("cifar-10", path.parent)
+    assert (state.available, state.where) == (True, str(path))
+    assert ARCHIVE in datasets.availability("cifar-10", path.parent / "unpacked/nowhere").fix
+
+
+def test_files_beside_an_archive_come_first(packed):
+    entry, path, folder = packed
+    folder.rename(path.parent / folder.name)
+    assert datasets.find(entry.raw, path.parent).folder == path.parent / folder.name
+
+
+def test_half_an_archive_is_refused(packed):
+    entry, path, _ = packed
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    line = refused(entry, path.parent)
+    assert f"{path} cannot be read" in line
+    assert "remove it to use the next source" in line
+
+
+def test_an_archive_of_something_else_is_refused(packed):
+    entry, path, _ = packed
+    path.write_bytes(gzip.compress(b"not an archive" * 1000))
+    assert f"{path} cannot be read" in refused(entry, path.parent)
+    path.write_bytes(b"not even compressed")
+    assert f"{path} cannot be read" in refused(entry, path.parent)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_only_ordinary_files_of_an_archive_are_read(packed, kind):
+    entry, path, folder = packed
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"):
+            archive.add(folder / name, f"{folder.name}/{name}")
+        other = tarfile.TarInfo(f"{folder.name}/data_batch_1")
+        other.type, other.linkname = kind, str(folder / "data_batch_1")
+        archive.addfile(other)
+    assert f"lacks {folder.name}/data_batch_1" in refused(entry, path.parent)
+
+
+def test_names_that_lead_out_of_an_archive_lead_nowhere(packed):
+    entry, path, folder = packed
+    with tarfile.open(path, "w:gz") as archive:
+        for target in folder.iterdir():
+            archive.add(target, f"../{folder.name}/{target.name}")
+    before = sorted(path.parent.parent.rglob("*"))
+    assert f"lacks {folder.name}/data_batch_1" in refused(entry, path.parent)
+    assert sorted(path.parent.parent.rglob("*")) == before
+
+
+def test_an_archive_that_swells_is_refused_before_it_fills_the_memory(packed):
+    """64 MiB of zeros, in a file and in the name of one, where 300 KB of images are expected."""
+    entry, path, folder = packed
+    swollen = tarfile.TarInfo(f"{folder.name}/data_batch_1")
+    swollen.size = 64 << 20
+    for kind in (tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE):
+        swollen.type = kind
+        block = swollen.tobuf(tarfile.GNU_FORMAT)
+        path.write_bytes(gzip.compress(block + bytes(swollen.size)))
+        tracemalloc.start()
+        line = refused(entry, path.parent)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert "holds more than the data set" in line
+        assert peak < 16 << 20

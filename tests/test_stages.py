@@ -15,12 +15,12 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from sws.cli.process import Status
 from sws.config.experiment import load_experiment
 from sws.models import registry
 from sws.study import stages
 from sws.study.locks import RunLock, lock_path
 from sws.study.status import is_held, read_lock
-from sws.training import interruption
 from sws.training.checkpoints import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,7 +155,7 @@ def test_a_killed_run_ends_with_the_same_bytes(whole, killed):
 
 def test_a_run_that_is_told_to_stop_says_that_it_can_go_on(killed):
     _, messages, statuses = killed
-    assert statuses == [-signal.SIGKILL, interruption.STATUS, interruption.STATUS]
+    assert statuses == [-signal.SIGKILL, Status.STOPPED, Status.STOPPED]
     assert messages.splitlines() == [
         f"stopped by {name} after the last checkpoint; run the same command again to go on"
         for name in ("SIGTERM", "SIGINT")
@@ -196,11 +196,11 @@ def test_a_second_writer_is_told_who_the_first_is(file, tmp_path):
 
 
 def pretrain(experiment, results):
-    return stages.pretrain(experiment, 1, results, checkpoints=results / "c")
+    return stages.run_pretraining(experiment, 1, results, checkpoints=results / "c")
 
 
 def compress(experiment, results):
-    return stages.compress(experiment, METHOD, "main", 1, results, checkpoints=results / "c")
+    return stages.run_compression(experiment, METHOD, "main", 1, results, checkpoints=results / "c")
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ def test_missing_metrics_are_noticed_before_the_work(short, pretrained, tmp_path
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: steps.append(1))
     with pytest.raises(FileNotFoundError) as caught:
         compress(short, tmp_path)
-    assert Path(caught.value.filename).name == "metrics.json"
+    assert "metrics.json: no pre-trained network" in str(caught.value)
     assert steps == []
 
 
@@ -312,8 +312,8 @@ def test_images_held_out_of_a_final_run_are_what_its_curve_shows(file, tmp_path)
     held = load_experiment(path)
     options = {"results": tmp_path, "checkpoints": tmp_path / "saved"}
     folders = [
-        stages.pretrain(held, 1, **options),
-        stages.compress(held, METHOD, "main", 1, **options),
+        stages.run_pretraining(held, 1, **options),
+        stages.run_compression(held, METHOD, "main", 1, **options),
     ]
     for folder in folders:
         columns, *rows = (folder / "history.csv").read_text().splitlines()
@@ -335,8 +335,8 @@ def test_a_network_without_weights_is_no_result(experiment, tmp_path, monkeypatc
         return codebook, 0 * index
 
     options = {"results": tmp_path, "checkpoints": tmp_path / "saved"}
-    stages.pretrain(experiment, 1, **options)
+    stages.run_pretraining(experiment, 1, **options)
     monkeypatch.setattr(soft_weight_sharing, "quantize", nothing)
     with pytest.raises(stages.DivergedError, match="every weight of the network in the file is 0"):
-        stages.compress(experiment, METHOD, "main", 1, **options)
+        stages.run_compression(experiment, METHOD, "main", 1, **options)
     assert not (tmp_path / RUN / "metrics.json").exists()

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load
 
-from sws.compression.trace import BINS, Trace, serialize
+from sws.compression.trace import BINS, TraceRecorder, serialize
 from sws.prior.components import Components
 
 
@@ -15,7 +15,7 @@ def components(shift):
 def recorded(epochs=5):
     torch.manual_seed(0)
     weights = [torch.randn(7, 5), torch.randn(3, 7)]
-    trace = Trace(weights)
+    trace = TraceRecorder(weights)
     for epoch in range(epochs + 1):
         trace.record(epoch, components(0.1 * epoch), weights, epochs)
     return trace, weights
@@ -48,7 +48,7 @@ def test_views_and_metadata_are_written_in_a_fixed_way():
 
 def test_a_trace_survives_a_checkpoint():
     trace, weights = recorded(3)
-    other = Trace(weights)
+    other = TraceRecorder(weights)
     other.load_state_dict(trace.state_dict())
     for t in (trace, other):
         t.record(4, components(1.0), weights, 4)

@@ -9,14 +9,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from sws.compression.process import CompressionTask, no_checkpoint
 from sws.config.sections import Precision, Quantization, Retraining
 from sws.config.soft_weight_sharing import Prior, SoftWeightSharing
 from sws.data.augmentation import Preparation, RandomShift
 from sws.data.batches import TensorBatches
 from sws.methods import soft_weight_sharing, subsampled
-from sws.methods.soft_weight_sharing import annealed, gamma_prior
+from sws.prior.hyper_priors import annealed, gamma_prior
 from sws.training.checkpoints import Checkpoint
-from sws.training.loop import DivergedError, FitSettings, Method, OutOfMemoryError, fit
+from sws.training.loop import DivergedError, FitSettings, Hooks, OutOfMemoryError, fit
 
 EPOCHS = FitSettings(epochs=3, learning_rate=0.01)
 
@@ -48,7 +49,7 @@ def test_plain_training_lowers_the_loss():
     model = network()
     x, y = blobs()
     before = nn.functional.cross_entropy(model(x), y).item()
-    history = fit(model, batches(), Method(), FitSettings(10, 0.01))
+    history = fit(model, batches(), Hooks(), FitSettings(10, 0.01))
     after = nn.functional.cross_entropy(model(x), y).item()
     assert after < 0.6 * before
     losses = [row["cross_entropy"] for row in history.rows]
@@ -58,7 +59,7 @@ def test_plain_training_lowers_the_loss():
     assert history.rows[-1]["error_train_pct"] < 5
 
 
-class Recorder(Method):
+class Recorder(Hooks):
     def __init__(self):
         self.calls = []
 
@@ -113,13 +114,13 @@ def test_hooks_are_called_in_order():
 
 def test_a_penalty_takes_part_in_training():
     free, bound = network(), network()
-    fit(free, batches(), Method(), FitSettings(10, 0.01))
+    fit(free, batches(), Hooks(), FitSettings(10, 0.01))
     fit(bound, batches(), Recorder(), FitSettings(10, 0.01))
     assert flat(bound).norm() < 0.8 * flat(free).norm()
 
 
 def test_a_group_may_scale_the_rate():
-    class Slow(Method):
+    class Slow(Hooks):
         def parameter_groups(self, model, settings):
             first, *others = model.parameters()
             return [{"params": [first], "rate_scale": 0.0}, {"params": others}]
@@ -134,7 +135,7 @@ def test_a_group_may_scale_the_rate():
 def test_a_data_loader_gives_batches():
     model = network()
     loader = DataLoader(TensorDataset(*blobs()), batch_size=32, shuffle=True)
-    history = fit(model, lambda epoch: loader, Method(), FitSettings(10, 0.01))
+    history = fit(model, lambda epoch: loader, Hooks(), FitSettings(10, 0.01))
     assert history.rows[-1]["error_train_pct"] < 5
     assert history.rows[-1]["cross_entropy"] < history.rows[0]["cross_entropy"]
 
@@ -142,7 +143,7 @@ def test_a_data_loader_gives_batches():
 def test_an_epoch_without_a_batch_is_a_clear_error():
     spent = iter([blobs()])
     with pytest.raises(ValueError, match="epoch 2.*no batch"):
-        fit(network(), lambda epoch: spent, Method(), EPOCHS)
+        fit(network(), lambda epoch: spent, Hooks(), EPOCHS)
 
 
 def test_the_rate_follows_a_cosine():
@@ -155,9 +156,9 @@ def test_the_rate_follows_a_cosine():
 
 def test_identical_runs_give_identical_bytes():
     first, second, other = network(), network(), network()
-    rows = fit(first, batches(), Method(), EPOCHS).rows
-    assert fit(second, batches(), Method(), EPOCHS).rows == rows
-    fit(other, batches(seed=1), Method(), EPOCHS)
+    rows = fit(first, batches(), Hooks(), EPOCHS).rows
+    assert fit(second, batches(), Hooks(), EPOCHS).rows == rows
+    fit(other, batches(seed=1), Hooks(), EPOCHS)
     assert flat(first).numpy().tobytes() == flat(second).numpy().tobytes()
     assert not torch.equal(flat(first), flat(other))
 
@@ -173,7 +174,7 @@ def test_each_epoch_sees_every_image_once_in_its_own_order():
 
 
 def test_the_history_is_written_with_empty_fields(tmp_path):
-    history = fit(network(), batches(), Method(), FitSettings(1, 0.01))
+    history = fit(network(), batches(), Hooks(), FitSettings(1, 0.01))
     history.write(tmp_path / "h.csv", ["epoch", "error_val_pct", "loss"])
     header, row = (tmp_path / "h.csv").read_text().splitlines()
     assert header == "epoch,error_val_pct,loss"
@@ -195,7 +196,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(tmp_p
         yield x, y
 
     with pytest.raises(DivergedError, match="epoch 3.*learning rate") as caught:
-        fit(network(), broken, Method(), FitSettings(5, 0.01), checkpoint=checkpoint)
+        fit(network(), broken, Hooks(), FitSettings(5, 0.01), checkpoint=checkpoint)
     assert "\n" not in str(caught.value)
     assert checkpoint.path.read_bytes() == kept[0]
     assert checkpoint.load()["epoch"] == 2
@@ -206,7 +207,7 @@ def test_a_loss_that_is_not_finite_is_noticed_within_the_epoch():
     x[:] = math.nan
     steps = []
 
-    class Counting(Method):
+    class Counting(Hooks):
         def after_step(self):
             steps.append(1)
 
@@ -219,7 +220,7 @@ def test_out_of_memory_says_what_would_help(tmp_path):
     """A batch that no machine has room for; the checkpoint of the epoch before stays."""
     checkpoint = Checkpoint(tmp_path / "fit.pt", {})
 
-    class Wasteful(Method):
+    class Wasteful(Hooks):
         def begin_epoch(self, epoch, epochs):
             self.epoch = epoch
 
@@ -291,7 +292,7 @@ def images():
     ],
 )
 def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
-    """Every epoch of every stage is interrupted once; nothing of the result may show it."""
+    """Every epoch of every phase is interrupted once; nothing of the result may show it."""
     prior = SETTINGS.prior.model_copy(update=changes)
     settings = SETTINGS.model_copy(update={"prior": prior})
     x, y = images()
@@ -300,11 +301,10 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     data = TensorBatches(bytes_, y, 32, 0, preparation)
 
     def run(seen, checkpoint):
-        return subsampled.compress(  # of any estimator
-            convolutional(), seen, 96, settings, seed=5, checkpoint=checkpoint
-        )
+        task = CompressionTask(convolutional(), seen, 96, seed=5, checkpoint=checkpoint)
+        return subsampled.compress(task, settings)  # of any estimator
 
-    whole = run(data, lambda stage: None)
+    whole = run(data, no_checkpoint)
     interruptions = 0
     pending = set(range(1, 6))
 
@@ -319,7 +319,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     stream = type("Stream", (), {"__call__": lambda _, e: interrupting(e), "__len__": lambda _: 3})
     while True:
         try:
-            pieces = run(stream(), lambda stage: Checkpoint(tmp_path / f"{stage}.pt", {"a": "b"}))
+            pieces = run(stream(), lambda phase: Checkpoint(tmp_path / f"{phase}.pt", {"a": "b"}))
             break
         except KeyboardInterrupt:
             interruptions += 1
@@ -336,7 +336,7 @@ def test_parameters_that_do_not_train_stay_as_they_are():
     model = network()
     model[0].bias.requires_grad_(False)
     before = model[0].bias.clone()
-    done = soft_weight_sharing.compress(model, batches(), 120, SETTINGS)
+    done = soft_weight_sharing.compress(CompressionTask(model, batches(), 120), SETTINGS)
     assert torch.equal(model[0].bias, before)
     assert {t.name for t in done.network.quantized} == {"0.weight", "2.weight"}
 
@@ -436,7 +436,7 @@ def test_sgd_takes_nesterov_steps():
     model = nn.Linear(2, 2, bias=False)
     start = model.weight.detach().clone()
 
-    class Constant(Method):
+    class Constant(Hooks):
         def after_backward(self):
             model.weight.grad = torch.ones(2, 2)
 

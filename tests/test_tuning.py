@@ -9,6 +9,7 @@ import pytest
 from sws.config.experiment import load_experiment
 from sws.config.schema import ConfigurationError
 from sws.study import tuning
+from sws.study.stages import method_module
 from sws.study.tuning import mark_main, tune
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,8 +122,9 @@ def test_every_published_trial_has_the_settings_of_its_candidate():
             settings, then = candidates[row["trial"]], json.loads(row["settings"])
             if settings.follows is not None:
                 given = then["match"]
-                settings = settings.following(
-                    {"bytes": {"file": given["bytes"]}, "nonzero_pct": given["nonzero_pct"]}
+                settings = method_module(method).following(
+                    settings,
+                    {"bytes": {"file": given["bytes"]}, "nonzero_pct": given["nonzero_pct"]},
                 )
             assert tuning._agree(then, settings.model_dump(mode="json")), (table, row["trial"])
             seen += 1

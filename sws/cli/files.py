@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sws.errors import InputError, MissingFileError
+
 if TYPE_CHECKING:
     from sws.codec import FileDescription, TensorReport
 
@@ -114,9 +116,9 @@ def inspect(model: Model) -> None:
 def _check_place(path: Path) -> None:
     """Outputs appear by rename: that needs a folder, and must not hit a device or a pipe."""
     if not path.parent.is_dir():
-        raise FileNotFoundError(2, "there is no such folder; make it first", str(path.parent))
+        raise MissingFileError(f"{path.parent}: there is no such folder; make it first")
     if path.exists() and not path.is_file():
-        raise FileExistsError(17, "is no ordinary file; name another", str(path))
+        raise InputError(f"{path}: is no ordinary file; name another")
 
 
 def _heading(model: Path, description: FileDescription) -> list[str]:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from sws.cli.arguments import Results
+from sws.cli.arguments import Results, results_in
 from sws.cli.study import Output
+from sws.errors import InputError
 
 
 def prior_cost(
@@ -33,13 +34,13 @@ def prior_cost(
     from sws.measure import prior_cost as module
 
     if estimator not in module.ESTIMATORS:
-        raise ValueError(
+        raise InputError(
             f"there is no estimator {estimator!r}; choose one of {', '.join(module.ESTIMATORS)}"
         )
     print(module.build(case, estimator, output, memory))
 
 
-def prior_study(results: Results = Path("results"), output: Output = None) -> None:
+def prior_study(results: Results = None, output: Output = None) -> None:
     """Write table and figure of what 'sws prior-cost' measured.
 
     \b
@@ -49,6 +50,7 @@ def prior_study(results: Results = Path("results"), output: Output = None) -> No
     """
     from sws.report import prior_study as module
 
+    results = results_in(results)
     for path in module.build(results, output or results):
         print(path)
 

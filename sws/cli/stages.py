@@ -21,13 +21,17 @@ from sws.cli.arguments import (
     checkpoints_in,
     interactive,
     numbers,
+    results_in,
+    use_configured_data,
 )
+from sws.errors import MissingFileError
 from sws.training import interruption
 
 
 @contextmanager
 def _working() -> Iterator[None]:
-    """Stop well when told to, and say in a log what a terminal shows as a bar."""
+    """Find the data, stop well when told to, say in a log what a terminal shows as a bar."""
+    use_configured_data()
     logger = logging.getLogger("sws")
     lines = logging.StreamHandler(sys.stdout)
     with interruption.watched():
@@ -42,7 +46,7 @@ def _working() -> Iterator[None]:
 def pretrain(
     pair: Pair,
     seed: Seed = 1,
-    results: Results = Path("results"),
+    results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Train a network before any compression.
@@ -56,11 +60,11 @@ def pretrain(
     """
     from sws.study.plan import find_experiment
 
-    experiment = find_experiment(pair)
+    experiment, results = find_experiment(pair), results_in(results)
     with _working():
         from sws.study import stages
 
-        folder = stages.pretrain(
+        folder = stages.run_pretraining(
             experiment,
             seed,
             results,
@@ -75,7 +79,7 @@ def compress(
     method: Method = "soft-weight-sharing",
     point: Annotated[str, typer.Option(help="Which of the experiment's settings.")] = "main",
     seed: Seed = 1,
-    results: Results = Path("results"),
+    results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Retrain a pre-trained network, quantise it, write the file.
@@ -90,12 +94,12 @@ def compress(
     """
     from sws.study.plan import find_experiment
 
-    experiment = find_experiment(pair)
+    experiment, results = find_experiment(pair), results_in(results)
     experiment.point(method, point)
     with _working():
         from sws.study import stages
 
-        folder = stages.compress(
+        folder = stages.run_compression(
             experiment,
             method,
             point,
@@ -112,7 +116,7 @@ def tune(
     candidates: Annotated[Path, typer.Argument(help="YAML file of settings to try.")],
     method: Method = "soft-weight-sharing",
     seeds: Seeds = "1,2,3",
-    results: Results = Path("results"),
+    results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Try settings on validation images, never on the test set.
@@ -125,9 +129,9 @@ def tune(
     """
     from sws.study.plan import find_experiment
 
-    experiment, chosen = find_experiment(pair), numbers(seeds)
+    experiment, chosen, results = find_experiment(pair), numbers(seeds), results_in(results)
     if not candidates.is_file():
-        raise FileNotFoundError(2, "there is no such file", str(candidates))
+        raise MissingFileError(f"{candidates}: there is no such file")
     with _working():
         from sws.study import tuning
 

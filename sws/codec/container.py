@@ -31,6 +31,7 @@ from sws.codec.layers import (
 )
 from sws.codec.range_coding import Coder, Decoder, Encoder, Meter
 from sws.codec.raw import CODEBOOK, DEAD_UNIT, PLAIN, RawModel, planes
+from sws.errors import InputError
 from sws.files import write_bytes
 from sws.network.quantized import QuantizedNetwork, QuantizedTensor, RawTensor
 
@@ -102,10 +103,10 @@ def encode(network: QuantizedNetwork, codings: Sequence[str] = CODINGS) -> bytes
     unknown = sorted(set(codings) - set(CODINGS))
     allowed = tuple(c for c in CODINGS if c in codings and c != "empty")
     if unknown or not allowed:
-        raise ValueError(f"codings are {list(codings)}; choose from {', '.join(CODINGS[1:])}")
+        raise InputError(f"codings are {list(codings)}; choose from {', '.join(CODINGS[1:])}")
     for k, codebook in enumerate(network.codebooks):
         if codebook.size > 1 << 16:
-            raise ValueError(f"codebook {k} has {codebook.size} entries; at most 65536 fit")
+            raise InputError(f"codebook {k} has {codebook.size} entries; at most 65536 fit")
     header = Header.of(network)
     coder, bits = Encoder(), BitWriter()
     work = _Work(header)

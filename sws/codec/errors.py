@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sws.errors import SwsError
 
-class CorruptFileError(ValueError):
+
+class CorruptFileError(SwsError, ValueError):
     """The bytes are not a whole, unaltered ``.sws`` file; the message says why.
 
     The message may quote the file, so what a terminal would act on is shown as an escape.

@@ -16,6 +16,7 @@ import numpy as np
 
 from sws.codec.errors import CorruptFileError
 from sws.codec.layers import matrix_shape
+from sws.errors import InputError
 from sws.network.quantized import (
     RAW_DTYPES,
     Architecture,
@@ -171,7 +172,7 @@ def varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     if len(out) > 5:
-        raise ValueError("a dimension of 2^35 or more cannot be stored")
+        raise InputError("a dimension of 2^35 or more cannot be stored")
     return bytes(out)
 
 
@@ -205,7 +206,7 @@ def _write_raw_entry(entry: TensorEntry, rows: int | None) -> bytes:
     if entry.shape == (rows,):
         return bytes([flags | AS_LONG_AS_ROWS << 5])
     if dimensions > MAX_DIMENSIONS:
-        raise ValueError(f"{entry.name}: {dimensions} dimensions; at most {MAX_DIMENSIONS} fit")
+        raise InputError(f"{entry.name}: {dimensions} dimensions; at most {MAX_DIMENSIONS} fit")
     out = bytes([flags | min(dimensions, 6) << 5])
     if dimensions >= 6:
         out += varint(dimensions)
@@ -241,9 +242,9 @@ def _metadata(header: Header) -> bytes:
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         same = json.loads(text)[1] == content[1]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the architecture's settings are not plain JSON: {error}") from None
+        raise InputError(f"the architecture's settings are not plain JSON: {error}") from None
     if not same:
-        raise ValueError("the architecture's settings are not plain JSON; use lists, string keys")
+        raise InputError("the architecture's settings are not plain JSON; use lists, string keys")
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -283,7 +284,7 @@ def _input(content: list | None) -> InputSpec | None:
 def deflate(text: bytes) -> bytes:
     """Raw deflate (RFC 1951) with the preset dictionary."""
     if len(text) > METADATA_BOUND:
-        raise ValueError(f"names and settings take {len(text)} bytes; {METADATA_BOUND} fit")
+        raise InputError(f"names and settings take {len(text)} bytes; {METADATA_BOUND} fit")
     packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
     return packer.compress(text) + packer.flush()
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sws.errors import InputError
 from sws.network.weights import compressible
-from sws.training.loop import FitSettings, Method
+from sws.training.loop import FitSettings, Hooks
 
 
 def layer_of(name: str) -> str:
@@ -18,35 +19,62 @@ def layer_of(name: str) -> str:
 
 
 def of_layer(name: str, default: float, exceptions: Mapping[str, float]) -> float:
-    """A setting of the layer that a weight belongs to."""
+    """A setting of the layer that a weight belongs to.
+
+    Parameters
+    ----------
+    name : str
+        Of the weight.
+    default : float
+        For layers that are no exception.
+    exceptions : mapping of str to float
+        By name of the layer.
+    """
     return exceptions.get(layer_of(name), default)
 
 
 def check_layers(model: nn.Module, *named: Mapping[str, float]) -> None:
     """Settings by layer must name layers that there are.
 
+    Parameters
+    ----------
+    model : nn.Module
+        Whose layers.
+    *named : mapping of str to float
+        Settings by name of the layer.
+
     Raises
     ------
-    ValueError
+    InputError
         If one does not.
     """
     known = [layer_of(name) for name in compressible(model)]
     for layer in (key for names in named for key in names):
         if layer not in known:
-            raise ValueError(f"there is no layer {layer!r}; its layers are {', '.join(known)}")
+            raise InputError(f"there is no layer {layer!r}; its layers are {', '.join(known)}")
 
 
-class MaskedWeights(Method):
+class MaskedWeights(Hooks):
     """Weights outside their masks are 0 and stay so; subclasses decide when masks shrink.
 
     Parameters
     ----------
-    weight_decay : decoupled (AdamW), on weights only.
+    weight_decay : float
+        Decoupled (AdamW), on weights only.
+
+    Attributes
+    ----------
+    weights : dict of str to nn.Parameter
+        By name, what is masked; from :meth:`attach` on.
+    masks : dict of str to Tensor
+        By name, bool in the shape of the weight.
     """
 
     def __init__(self, weight_decay: float = 0.0):
         self.weight_decay = weight_decay
         self.step = 0
+        self.weights: dict[str, nn.Parameter] = {}
+        self.masks: dict[str, Tensor] = {}
 
     def attach(self, model: nn.Module) -> None:
         self.weights = compressible(model)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from sws.network.weights import gradients, memory_order
-from sws.training.loop import FitSettings, Method
+from sws.training.loop import FitSettings, Hooks
 
 LARGEST_PRODUCT = 2**28
-"""Elements of a matrix of who belongs to whom: a gigabyte of float32."""
+"""Elements of a membership matrix: a gigabyte of float32."""
 
 
-class SharedWeights(Method):
+class SharedWeights(Hooks):
     """Every weight that is not 0 is a codebook value, in training too.
 
     Straight-through estimation: a weight has a latent value v; the network runs with c[k(v)], where
@@ -28,14 +28,22 @@ class SharedWeights(Method):
 
     Parameters
     ----------
-    indexes : by tensor name, int64 in the shape of the weight, into the codebook.
-    codebook : (K,) start values; entry 0 is 0 and stays so.
-    distortion : standard deviation that sets the exchange rate of squared error and nats; p_k is
-        estimated before every epoch.
-    codebook_rate : learning rate of the codebook as a multiple of the weights'.
-    scales : by name, what a tensor's weights are measured in: w = scale · c[k]. Latent values, the
+    indexes : mapping of str to Tensor
+        By tensor name, int64 in the shape of the weight, into the codebook.
+    codebook : np.ndarray
+        (K,) start values; entry 0 is 0 and stays so.
+    distortion : float
+        Standard deviation that sets the exchange rate of squared error and nats; p_k is estimated
+        before every epoch.
+    frozen : bool
+        Whether assignments are fixed.
+    codebook_rate : float
+        Learning rate of the codebook as a multiple of the weights'.
+    scales : mapping of str to float, optional
+        By name, what a tensor's weights are measured in: w = scale · c[k]. Latent values, the
         codebook and the distortion are in that unit.
-    weight_rate : learning rate of latent values as a multiple of the schedule's.
+    weight_rate : float
+        Learning rate of latent values as a multiple of the schedule's.
     """
 
     def __init__(
@@ -57,6 +65,16 @@ class SharedWeights(Method):
         self.codebook_rate = codebook_rate
         self.weight_rate = weight_rate
         self.scales = [(scales or {}).get(name, 1.0) for name in self.names]
+        # of the weights that are not 0, tensor by tensor, from attach() on
+        self.weights: list[nn.Parameter] = []
+        self.positions: list[Tensor] = []
+        self.index: list[Tensor] = []
+        self.latent: list[nn.Parameter] = []
+        self.use: list[Tensor] = []
+        # of the parameters that are not shared
+        self.others: dict[str, nn.Parameter] = {}
+        self.other_use: dict[str, Tensor] = {}
+        self.nats: Tensor  # (K,) price of each entry, from begin_epoch() on
 
     def attach(self, model: nn.Module) -> None:
         parameters = dict(model.named_parameters())
@@ -202,9 +220,18 @@ def add_by_entry(sums: Tensor, index: Tensor, values: Tensor) -> None:
     """Add to each of (K,) sums the values (N,) whose index it is, in place.
 
     A GPU's deterministic ``index_add_`` sorts, and then adds the values of an entry one after
-    another, of which there may be tens of thousands. There, a product with the K × N matrix of who
-    belongs to whom takes a fraction of the time, while it fits; it is as deterministic, under the
-    settings of :func:`sws.study.stages.set_up`.
+    another, of which there may be tens of thousands. There, a product with the K × N membership
+    matrix takes a fraction of the time, while it fits; it is as deterministic, under the settings
+    of :func:`sws.study.stages.set_up`.
+
+    Parameters
+    ----------
+    sums : Tensor
+        (K,), changed in place.
+    index : Tensor
+        (N,) int64 in 0 … K − 1.
+    values : Tensor
+        (N,).
     """
     if values.is_cuda and len(sums) * len(values) <= LARGEST_PRODUCT:
         sums += membership(index, len(sums)).to(values.dtype) @ values

@@ -18,12 +18,13 @@ SNAPSHOTS = 24  # histograms kept of a whole retraining
 SAMPLE = 20_000  # individual weights kept of either kind
 
 
-class Trace:
+class TraceRecorder:
     """Recorded once an epoch; part of the method's state, so that a resumed run has all of it.
 
     Parameters
     ----------
-    weights : the pre-trained weights, from whose range the histogram's edges are taken.
+    weights : sequence of Tensor
+        The pre-trained weights, from whose range the histogram's edges are taken.
     """
 
     def __init__(self, weights: Sequence[Tensor]):
@@ -36,7 +37,7 @@ class Trace:
         self.counts: list[np.ndarray] = []
 
     @classmethod
-    def of_start(cls, weights: Iterable[Tensor]) -> Trace:
+    def of_start(cls, weights: Iterable[Tensor]) -> TraceRecorder:
         """A trace without a mixture, with the weights as they are recorded as its epoch 0."""
         listed = list(weights)
         trace = cls(listed)
@@ -54,7 +55,14 @@ class Trace:
 
         Parameters
         ----------
-        components : the mixture; None from methods that have none, which then has no arrays.
+        epoch : int
+            Epochs that are over.
+        components : Components, optional
+            The mixture; None from methods that have none, which then has no arrays.
+        weights : sequence of Tensor
+            All weights as they are now.
+        epochs : int
+            Of the whole retraining, from which the snapshots are spread.
         """
         self.epochs.append(epoch)
         if components is not None:
@@ -74,8 +82,12 @@ class Trace:
 
         Parameters
         ----------
-        before : the weights at the end of retraining, before they were snapped.
-        indexes : what each of them became, in the same layout.
+        before : sequence of Tensor
+            The weights at the end of retraining, before they were snapped.
+        indexes : sequence of Tensor
+            What each of them became, in the same layout.
+        codebook : np.ndarray
+            All values of the file, 0 first.
         """
         mixture = {}
         if self.mixtures:

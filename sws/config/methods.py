@@ -17,6 +17,7 @@ from sws.config.post_hoc_mixture import PostHocMixture
 from sws.config.sections import Point
 from sws.config.soft_weight_sharing import SoftWeightSharing
 from sws.config.spike_slab import SpikeSlab
+from sws.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,10 @@ def spec(name: str) -> MethodSpec:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such method.
     """
     try:
         return _BY_NAME[name]
     except (KeyError, TypeError):
-        raise ValueError(f"unknown method {name!r}; choose one of {', '.join(names())}") from None
+        raise InputError(f"unknown method {name!r}; choose one of {', '.join(names())}") from None

@@ -20,6 +20,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from sws import codec
+from sws.errors import InputError
 from sws.files import write_text
 from sws.network.quantized import QuantizedNetwork, index_dtype
 from sws.network.to_module import build_module
@@ -116,7 +117,7 @@ def profile(data: bytes, seconds: float = 1.0) -> dict[str, Any]:
     """
     network = codec.decode(data)
     if network.architecture is None or network.input is None:
-        raise ValueError("the file names no network of the registry and its input: nothing to run")
+        raise InputError("the file names no network of the registry and its input: nothing to run")
     module = build_module(network).eval()
     example = torch.zeros(1, *network.input.shape)
     dense, left = multiply_adds(module, example)

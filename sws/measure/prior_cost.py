@@ -1,7 +1,7 @@
 """What one step of the prior costs, in time, memory and accuracy (Appendix C's question).
 
 A step is the gradient for every weight and the sums for the mixture, after the mixture has moved.
-Each measurement wants a process of its own, because the peak of a process's memory is what is read.
+Each measurement needs a process of its own, because it reads the peak of the process's memory.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sws import environment
+from sws.errors import InputError
 from sws.files import write_text
 from sws.models import registry
 from sws.network.weights import compressible
@@ -34,7 +35,7 @@ SECONDS = 30.0  # no further round begins after so many
 
 
 @dataclass(frozen=True)
-class Case:
+class Workload:
     """How many weights in which tensors, under how many components."""
 
     shapes: tuple[tuple[int, ...], ...]
@@ -51,26 +52,26 @@ def _of_model(name: str) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(w.shape) for w in compressible(model).values())
 
 
-def case(name: str) -> Case:
-    """One of :data:`CASES`.
+def workload(name: str) -> Workload:
+    """One of :data:`WORKLOADS`.
 
     Raises
     ------
-    ValueError
-        If there is no such case.
+    InputError
+        If there is no such workload.
     """
-    if name not in CASES:
-        raise ValueError(f"there is no case {name!r}; choose one of {', '.join(CASES)}")
-    return CASES[name]()
+    if name not in WORKLOADS:
+        raise InputError(f"there is no workload {name!r}; choose one of {', '.join(WORKLOADS)}")
+    return WORKLOADS[name]()
 
 
 _WIDTHS = (3, 64, 64, 128, 128, *[256] * 3, *[512] * 6)
-CASES: dict[str, Callable[[], Case]] = {
-    "lenet-300-100": lambda: Case(_of_model("lenet-300-100"), 17),
-    "wrn-16-4": lambda: Case(_of_model("wrn-16-4"), 64),
-    "vgg-16": lambda: Case(_of_model("vgg-16"), 17),
+WORKLOADS: dict[str, Callable[[], Workload]] = {
+    "lenet-300-100": lambda: Workload(_of_model("lenet-300-100"), 17),
+    "wrn-16-4": lambda: Workload(_of_model("wrn-16-4"), 64),
+    "vgg-16": lambda: Workload(_of_model("vgg-16"), 17),
     # Simonyan & Zisserman (2015), configuration D: 138,344,128 weights beside its biases
-    "vgg-16-imagenet": lambda: Case(
+    "vgg-16-imagenet": lambda: Workload(
         (
             *((outputs, inputs, 3, 3) for inputs, outputs in itertools.pairwise(_WIDTHS)),
             *((4096, 25_088), (4096, 4096), (1000, 4096)),
@@ -154,7 +155,7 @@ def measure(name: str, estimator: str, rounds: int = ROUNDS) -> dict[str, Any]:
     ``error_mixture`` (the largest of the same for means, log-precisions and log-proportions); of
     a step that did not fit into memory, all are None.
     """
-    chosen, of = case(name), ESTIMATORS[estimator]()
+    chosen, of = workload(name), ESTIMATORS[estimator]()
     components = mixture(chosen.components)
     weights = draw(chosen.shapes, components, seed=0)
     gradients = [torch.zeros_like(w) for w in weights]
@@ -212,14 +213,14 @@ def _moved(components: Components, number: int) -> Components:
 
 
 def _memory_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text("utf-8").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise OSError(f"/proc/self/status has no {field}")
 
 
 def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", "utf-8")
 
 
 def _errors(
@@ -267,7 +268,7 @@ def build(name: str, estimator: str, output: Path, gigabytes: float | None = Non
     gigabytes : of memory, at most; by default nine tenths of the machine's.
     """
     if gigabytes is None:
-        pages = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
+        pages = 1024 * int(Path("/proc/meminfo").read_text("utf-8").split()[1])
         gigabytes = 0.9 * pages / 2**30
     limit_memory(gigabytes)
     torch.set_flush_denormal(True)

@@ -7,20 +7,17 @@ codec's and the accounting's part. docs/baselines.md lists what the papers leave
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from sws.compression.clustering import cluster_nonzeros
 from sws.compression.masking import MaskedWeights, check_layers, of_layer
-from sws.compression.process import Compressed, Process
-from sws.compression.sharing import SharedWeights
-from sws.compression.trace import Trace
+from sws.compression.process import Compressed, CompressionTask, Process, flatten
 from sws.config.deep_compression import DeepCompression, IterativePruning, TrainedCentroids
-from sws.network.weights import compressible
-from sws.training.loop import Batches, FitSettings
+from sws.config.sections import Refinement
 
 
 class LayerwisePruning(MaskedWeights):
@@ -30,11 +27,17 @@ class LayerwisePruning(MaskedWeights):
     evenly to its final value over the rounds, which are spread evenly over the first ``until`` of
     the epochs; the first round comes before the first epoch. What training has moved below the
     threshold in force is cut before every epoch.
+
+    Parameters
+    ----------
+    settings : IterativePruning
+        Quality, rounds and weight decay.
     """
 
     def __init__(self, settings: IterativePruning):
         super().__init__(settings.weight_decay)
         self.settings = settings
+        self.thresholds: dict[str, float] = {}  # by name of the weight, at the last round
 
     def attach(self, model: nn.Module) -> None:
         super().attach(model)
@@ -66,51 +69,57 @@ class LayerwisePruning(MaskedWeights):
         self.thresholds = state["thresholds"]
 
 
-def compress(
-    model: nn.Module, batches: Batches, images: int, settings: DeepCompression, **surroundings: Any
-) -> Compressed:
-    """Prune, share and train the shared values. The model is changed in place.
+def compress(task: CompressionTask, settings: DeepCompression) -> Compressed:
+    """Prune, share and train the shared values.
 
     Parameters
     ----------
-    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
+    task : CompressionTask
+        What to compress.
+    settings : sws.config.deep_compression.DeepCompression
+        The operating point.
     """
-    retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, **surroundings)
-    trace = Trace.of_start(compressible(model).values())
+    retraining, centroids = settings.retraining, settings.quantization
+    process = Process(task, settings.unit)
     pruning = LayerwisePruning(retraining)
     process.retrain(pruning, retraining)
-    indexes, codebook = cluster_layers(compressible(model), quantization)
-    before = process.assign(indexes, codebook)
-    trace.record(retraining.epochs, None, before, retraining.epochs)
-    sharing = SharedWeights(
-        indexes, codebook, 1.0, frozen=True, codebook_rate=quantization.codebook_rate,
-    )  # fmt: skip
-    fitting = FitSettings(quantization.epochs, quantization.rate, bfloat16=retraining.bfloat16)
-    process.train("refine", sharing, fitting)
-    indexes, codebook = sharing.indexes(), sharing.codebook.detach().cpu().numpy()
-    network = process.build(indexes, codebook, quantization.bias_bits, per_tensor=True)
-    arrays = trace.tensors(before, list(indexes.values()), np.concatenate(network.codebooks))
-    return process.compressed(network, arrays, nonzero_retrained_pct=pruning.nonzero_pct)
+    codebook, index = cluster_layers(process.weights(), centroids)
+    refinement = Refinement(
+        refinement_epochs=centroids.epochs,
+        refinement_rate=centroids.rate,
+        codebook_rate=centroids.codebook_rate,
+        bias_bits=centroids.bias_bits,
+    )
+    return process.finish(
+        index, codebook, refinement, per_tensor=True, nonzero_retrained_pct=pruning.nonzero_pct
+    )
 
 
 def cluster_layers(
-    weights: dict[str, nn.Parameter], settings: TrainedCentroids
-) -> tuple[dict[str, Tensor], np.ndarray]:
+    weights: Mapping[str, Tensor], settings: TrainedCentroids
+) -> tuple[np.ndarray, np.ndarray]:
     """k-means of each layer's non-zeros.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        All weights, by tensor name.
+    settings : TrainedCentroids
+        How many centroids a layer gets.
 
     Returns
     -------
-    indexes : by tensor name, into one codebook in which every layer has its own range.
-    codebook : 0, then the layers' centroids one after another.
+    codebook : np.ndarray
+        0, then the layers' centroids one after another.
+    index : np.ndarray
+        (I,) int64 of every weight, tensor after tensor, into that one codebook.
     """
-    indexes, entries = {}, [np.zeros(1)]
-    for name, weight in weights.items():
-        flat = weight.detach().contiguous().reshape(-1).double().cpu().numpy()
+    entries, parts = [np.zeros(1)], []
+    for weight in weights.values():
         clusters = settings.fc if weight.ndim == 2 else settings.conv
-        codebook, index = cluster_nonzeros(flat, clusters)
+        codebook, index = cluster_nonzeros(flatten([weight]), clusters)
         offset = sum(map(len, entries)) - 1
         index[index > 0] += offset
         entries.append(codebook[1:])
-        indexes[name] = torch.from_numpy(index).view(weight.shape)
-    return indexes, np.concatenate(entries)
+        parts.append(index)
+    return np.concatenate(entries), np.concatenate(parts)

@@ -11,30 +11,40 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sws.compression.clustering import cluster_nonzeros
 from sws.compression.masking import check_layers, inside_pct, layer_of, of_layer
-from sws.compression.process import Compressed, Process, flat_weights
-from sws.compression.trace import Trace
+from sws.compression.process import Compressed, CompressionTask, Process
 from sws.config.network_surgery import NetworkSurgery, Surgery
 from sws.network.weights import compressible
-from sws.training.loop import Batches, FitSettings, Method
+from sws.training.loop import FitSettings, Hooks
 
 
-class SplicedWeights(Method):
+class SplicedWeights(Hooks):
     """Masks that close and open again, over weights that are all trained.
 
     The network runs with W ∘ T; the gradient found there goes to all of W, so that what was cut
     can grow until it is spliced back (eq. 2 of the paper). With a_l = 0.9·t_l and b_l = 1.1·t_l,
-    t_l = max(0, mean + c·sd) of |W_l| (weights and biases of the layer together, taken once at the
-    start), T becomes 0 below a_l, 1 above b_l, and stays between them (eq. 3). Masks are updated at
-    a step with probability (1 + γ·step)^−p, until they stay.
+    t_l = max(0, mean + c·sd) of ``|W_l|`` (weights and biases of the layer together, taken once at
+    the start), T becomes 0 below a_l, 1 above b_l, and stays between them (eq. 3). Masks are
+    updated at a step with probability (1 + γ·step)^−p, until they stay.
 
     Parameters
     ----------
-    steps : of the whole training.
-    seed : of the draws.
+    settings : Surgery
+        Thresholds and how masks are updated.
+    steps : int
+        Of the whole training.
+    seed : int
+        Of the draws.
+
+    Attributes
+    ----------
+    shown : dict of str to nn.Parameter
+        The network's own weights and biases, which hold W ∘ T; from :meth:`attach` on.
+    latent, masks : dict of str to Tensor
+        W and T, by the same names.
     """
 
     def __init__(self, settings: Surgery, steps: int, seed: int = 0):
@@ -42,6 +52,11 @@ class SplicedWeights(Method):
         self.steps = steps
         self.step = 0
         self.draws = torch.Generator().manual_seed(seed)
+        self.shown: dict[str, nn.Parameter] = {}
+        self.others: list[nn.Parameter] = []
+        self.latent: dict[str, nn.Parameter] = {}
+        self.masks: dict[str, Tensor] = {}
+        self.thresholds: dict[str, float] = {}
 
     def attach(self, model: nn.Module) -> None:
         check_layers(model, self.settings.c_of)
@@ -121,24 +136,19 @@ class SplicedWeights(Method):
         self.draws.set_state(state["draws"])
 
 
-def compress(
-    model: nn.Module, batches: Batches, images: int, settings: NetworkSurgery, **surroundings: Any
-) -> Compressed:
-    """Operate on the network, then share and refine what is left. The model is changed in place.
+def compress(task: CompressionTask, settings: NetworkSurgery) -> Compressed:
+    """Operate on the network, then share and refine what is left.
 
     Parameters
     ----------
-    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
+    task : CompressionTask
+        What to compress.
+    settings : sws.config.network_surgery.NetworkSurgery
+        The operating point.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, unit=settings.unit, **surroundings)
-    trace = Trace.of_start(process.weights().values())
-    steps = retraining.epochs * -(-images // retraining.batch_size)
-    surgery = SplicedWeights(retraining, steps, process.seed)
+    process = Process(task, settings.unit)
+    surgery = SplicedWeights(retraining, task.steps(retraining), task.seed)
     process.retrain(surgery, retraining, optimizer=retraining.optimizer)
-    flat = flat_weights(process.weights())
-    codebook, index = cluster_nonzeros(flat, quantization.clusters)
-    network, before, indexes = process.finish(index, codebook, quantization)
-    trace.record(retraining.epochs, None, before, retraining.epochs)
-    arrays = trace.tensors(before, indexes, network.codebooks[0])
-    return process.compressed(network, arrays, nonzero_retrained_pct=surgery.nonzero_pct)
+    codebook, index = cluster_nonzeros(process.flat_weights(), quantization.clusters)
+    return process.finish(index, codebook, quantization, nonzero_retrained_pct=surgery.nonzero_pct)

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
-
-from torch import nn
 
 from sws import codec
 from sws.compression.clustering import cluster_nonzeros
 from sws.compression.masking import MaskedWeights, threshold_of
-from sws.compression.process import Compressed, Process, flat_weights
-from sws.compression.trace import Trace
+from sws.compression.process import Compressed, CompressionTask, Process
 from sws.config.no_prior import GradualPruning, NoPrior
+from sws.errors import InputError
 from sws.network.weights import compressible
-from sws.training.loop import Batches
 
 
 class GloballyPruned(MaskedWeights):
@@ -30,8 +28,12 @@ class GloballyPruned(MaskedWeights):
 
     Parameters
     ----------
-    nonzeros : weights left in the end.
-    steps : of the whole training.
+    settings : GradualPruning
+        When and how often to prune.
+    nonzeros : int
+        Weights left in the end.
+    steps : int
+        Of the whole training.
     """
 
     def __init__(self, settings: GradualPruning, nonzeros: int, steps: int):
@@ -56,36 +58,34 @@ class GloballyPruned(MaskedWeights):
             self.masks[name] &= weight.detach().abs() > threshold
 
 
-def compress(
-    model: nn.Module, batches: Batches, images: int, settings: NoPrior, **surroundings: Any
-) -> Compressed:
-    """Prune, cluster and refine until the file has the size wanted. The model is changed in place.
+def compress(task: CompressionTask, settings: NoPrior) -> Compressed:
+    """Prune, cluster and refine until the file has the size wanted.
 
     Parameters
     ----------
-    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
-        Checkpoints are asked for by stage and try, and a finished try resumes from its own.
+    task : CompressionTask
+        What to compress. Checkpoints are asked for by phase and try, and a finished try resumes
+        from its own.
+    settings : sws.config.no_prior.NoPrior
+        The operating point.
 
     Raises
     ------
-    ValueError
+    InputError
         If the settings do not say how large the file should be.
     """
     match = settings.match
     if match.bytes is None:
-        raise ValueError("no-prior needs match.bytes, or the metrics of the run that it follows")
-    start = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    weights = sum(w.numel() for w in compressible(model).values())
-    given = surroundings.pop("checkpoint", lambda stage: None)
+        raise InputError("no-prior needs match.bytes, or the metrics of the run that it follows")
+    start = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
+    weights = sum(w.numel() for w in compressible(task.model).values())
     tries: list[tuple[int, Compressed]] = []
 
     def attempt(nonzeros: int) -> int:
         number = len(tries) + 1
-        model.load_state_dict(start)
-        done = prune_and_share(
-            model, batches, images, settings, nonzeros,
-            checkpoint=lambda stage: given(f"{stage}-{number}"), **surroundings,
-        )  # fmt: skip
+        task.model.load_state_dict(start)
+        own = replace(task, checkpoint=lambda phase: task.checkpoint(f"{phase}-{number}"))
+        done = prune_and_share(own, settings, nonzeros)
         size = len(codec.encode(done.network))
         print(f"try {number}: {nonzeros} weights, {size} bytes, wanted {match.bytes}")
         tries.append((size, done))
@@ -105,7 +105,10 @@ def following(settings: NoPrior, metrics: Mapping[str, Any]) -> NoPrior:
 
     Parameters
     ----------
-    metrics : that run's ``metrics.json``; its share of non-zeros is the first guess.
+    settings : NoPrior
+        The operating point.
+    metrics : mapping
+        That run's ``metrics.json``; its share of non-zeros is the first guess.
     """
     match = settings.match.model_copy(
         update={
@@ -126,10 +129,18 @@ def search(
 
     Parameters
     ----------
-    size_of : bytes of the file with so many non-zeros left; rises, up to noise.
-    first, most : where to begin, and the largest number.
-    tolerance : relative, of the size.
-    tries : calls of ``size_of``, at most.
+    size_of : callable
+        Bytes of the file with so many non-zeros left; rises, up to noise.
+    first : int
+        Where to begin.
+    most : int
+        The largest number.
+    wanted : int
+        Bytes that the file should have.
+    tolerance : float
+        Relative, of the size.
+    tries : int
+        Calls of ``size_of``, at most.
 
     Returns
     -------
@@ -161,24 +172,21 @@ def _between(small: int, large: int, known: dict[int, int], wanted: int) -> int:
     return round(math.exp(math.log(small) + share * (math.log(large) - math.log(small))))
 
 
-def prune_and_share(
-    model: nn.Module,
-    batches: Batches,
-    images: int,
-    settings: NoPrior,
-    nonzeros: int,
-    **surroundings: Any,
-) -> Compressed:
-    """One try: everything but the search."""
+def prune_and_share(task: CompressionTask, settings: NoPrior, nonzeros: int) -> Compressed:
+    """One try: everything but the search.
+
+    Parameters
+    ----------
+    task : CompressionTask
+        What to compress.
+    settings : sws.config.no_prior.NoPrior
+        The operating point; the size to match is not looked at.
+    nonzeros : int
+        Weights left in the end.
+    """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, unit=settings.unit, **surroundings)
-    trace = Trace.of_start(process.weights().values())
-    steps = retraining.epochs * -(-images // retraining.batch_size)
-    pruning = GloballyPruned(retraining, nonzeros, steps)
+    process = Process(task, settings.unit)
+    pruning = GloballyPruned(retraining, nonzeros, task.steps(retraining))
     process.retrain(pruning, retraining)
-    flat = flat_weights(process.weights())
-    codebook, index = cluster_nonzeros(flat, quantization.clusters)
-    network, before, indexes = process.finish(index, codebook, quantization)
-    trace.record(retraining.epochs, None, before, retraining.epochs)
-    arrays = trace.tensors(before, indexes, network.codebooks[0])
-    return process.compressed(network, arrays, nonzero_retrained_pct=pruning.nonzero_pct)
+    codebook, index = cluster_nonzeros(process.flat_weights(), quantization.clusters)
+    return process.finish(index, codebook, quantization, nonzero_retrained_pct=pruning.nonzero_pct)

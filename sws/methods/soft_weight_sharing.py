@@ -7,7 +7,6 @@ the framework never builds a graph over I weights × J components.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,30 +16,48 @@ import torch
 from torch import Tensor, nn
 
 from sws.compression.assignment import quantize
-from sws.compression.process import Compressed, Process, flat_weights
-from sws.compression.trace import Trace
-from sws.config.sections import Precision, Retraining
+from sws.compression.process import Compressed, CompressionTask, Process
+from sws.compression.trace import TraceRecorder
+from sws.config.sections import Retraining
 from sws.config.soft_weight_sharing import Prior
 from sws.config.soft_weight_sharing import SoftWeightSharing as Settings
+from sws.errors import InputError
 from sws.network.weights import compressible, gradients, memory_order
 from sws.prior.components import Components, Statistics, initial_components
 from sws.prior.estimators import Estimator, Exact, Subsampled, SubsampledSums, Tabulated
-from sws.prior.hyper_priors import BetaPrior, GammaPrior
+from sws.prior.hyper_priors import beta_prior, gamma_prior
 from sws.prior.mixture import Mixture, MixtureDescent
-from sws.training.loop import Batches, DivergedError, FitSettings, Method
+from sws.training.loop import DivergedError, FitSettings, Hooks
 
 
-class SoftWeightSharing(Method):
+class SoftWeightSharing(Hooks):
     """Retraining under a mixture prior.
 
     Parameters
     ----------
-    prior, retraining : settings.
-    images : N, the number of training images that τ is divided by.
-    seed : of Appendix C's sampling.
-    scales : by name, the unit of a tensor's weights: the prior is one of w / scale, and the
-        optimiser's steps are in that unit. Frozen weights shape the mixture and do not move.
-    held : names of scale-free tensors, whose norms stay as they are (:mod:`sws.network.batch_norm`).
+    prior : Prior
+        The mixture's size, start and hyper-priors, and how it follows the weights.
+    retraining : Retraining
+        τ, and how fast weights move.
+    images : int
+        N, the number of training images that τ is divided by.
+    seed : int
+        Of Appendix C's sampling.
+    scales : mapping of str to float, optional
+        By name, the unit of a tensor's weights: the prior is one of w / scale, and the optimiser's
+        steps are in that unit. Frozen weights shape the mixture and do not move.
+    held : sequence of str
+        Names of scale-free tensors, whose norms stay as they are
+        (:mod:`sws.network.batch_norm`).
+
+    Attributes
+    ----------
+    mixture : Mixture
+        The prior as it is now; from :meth:`attach` on.
+    trace : TraceRecorder
+        Where mixture and weights went.
+    seconds : float
+        Wall clock of the prior's steps.
     """
 
     def __init__(
@@ -61,6 +78,15 @@ class SoftWeightSharing(Method):
         self.step = 0
         self.seconds = 0.0
         self._statistics: Statistics | None = None
+        self._tau = 0.0
+        # from attach() on
+        self.weights: list[nn.Parameter] = []
+        self.scales: list[float] = []
+        self.norms: list[tuple[nn.Parameter, float]] = []
+        self.mixture: Mixture
+        self.estimator: Estimator
+        self.descent: MixtureDescent | None = None
+        self.trace: TraceRecorder
 
     def attach(self, model: nn.Module) -> None:
         named = compressible(model)
@@ -70,12 +96,13 @@ class SoftWeightSharing(Method):
         self.norms = [(w, float(w.detach().norm())) for w in held]
         start = self._in_units()
         components = self.initial(start)
-        self.mixture = Mixture(components, zero_proportion=self._beta_prior())
+        beta = beta_prior(self.prior.zero_proportion, self.count)
+        self.mixture = Mixture(components, zero_proportion=beta)
         self.estimator = self.build_estimator()
         self.descent = None
         if self.prior.update == "adam":
             self.descent = MixtureDescent(self.mixture, self.prior.rates)
-        self.trace = Trace(start)
+        self.trace = TraceRecorder(start)
         self.trace.record(0, self.mixture.components, start)
 
     def build_estimator(self) -> Estimator:
@@ -94,7 +121,7 @@ class SoftWeightSharing(Method):
         if name == "subsampled-sums":
             return SubsampledSums(samples, self.seed)
         if name == "subsampled-outside":
-            raise ValueError(f"{name}: use the method soft-weight-sharing-subsampled")
+            raise InputError(f"{name}: use the method soft-weight-sharing-subsampled")
         return Tabulated()
 
     def _in_units(self) -> list[Tensor]:
@@ -126,12 +153,6 @@ class SoftWeightSharing(Method):
     def count(self) -> int:
         """I, the number of weights under the prior."""
         return sum(w.numel() for w in self.weights)
-
-    def _beta_prior(self) -> BetaPrior | None:
-        zero = self.prior.zero_proportion
-        if not zero.learned:
-            return None
-        return BetaPrior.from_mode(zero.value, zero.pseudo_count * self.count)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         progress = epoch / epochs
@@ -246,63 +267,32 @@ class SoftWeightSharing(Method):
 
 
 def compress(
-    model: nn.Module,
-    batches: Batches,
-    images: int,
-    settings: Settings,
-    *,
-    retrained_as: type[SoftWeightSharing] = SoftWeightSharing,
-    **surroundings: Any,
+    task: CompressionTask, settings: Settings, retrained_as: type[SoftWeightSharing] | None = None
 ) -> Compressed:
-    """Retrain under the prior, quantise, refine. The model is changed in place.
+    """Retrain under the prior, quantise, refine.
 
     Parameters
     ----------
-    batches : ``batches(epoch)`` yields (inputs, labels).
-    images : N, the number of training images.
-    retrained_as : what retrains, for methods that vary this one.
-    surroundings : further fields of :class:`sws.compression.process.Process`.
+    task : CompressionTask
+        What to compress.
+    settings : sws.config.soft_weight_sharing.SoftWeightSharing
+        The operating point.
+    retrained_as : type of SoftWeightSharing, optional
+        What retrains, for methods that vary this one.
 
     Raises
     ------
-    ValueError
+    InputError
         If the settings name an estimator that what retrains does not have.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, unit=settings.unit, **surroundings)
-    prior = retrained_as(
-        settings.prior, retraining, images, process.seed, process.scales, process.scale_free()
+    process = Process(task, settings.unit)
+    prior = (retrained_as or SoftWeightSharing)(
+        settings.prior, retraining, task.images, task.seed, process.scales, process.scale_free()
     )
     process.retrain(prior, retraining)
-    flat = flat_weights(process.weights())
-    codebook, index = quantize(flat, prior.mixture.components, quantization)
-    network, before, indexes = process.finish(index, codebook, quantization)
-    trace = prior.trace.tensors(before, indexes, network.codebooks[0])
-    done = process.compressed(network, trace)
-    done.seconds["prior"] = prior.seconds
-    return done
-
-
-def gamma_prior(setting: Precision | None, count: int, progress: float) -> GammaPrior | None:
-    """The Gamma hyper-prior that a setting means for a network of ``count`` weights.
-
-    Parameters
-    ----------
-    progress : fraction of the epochs that is over; an annealed deviation depends on it.
-    """
-    if setting is None:
-        return None
-    if setting.alpha is not None:
-        return GammaPrior(setting.alpha, setting.beta)
-    if setting.mode is not None:
-        return GammaPrior.from_mode_and_variance(setting.mode, setting.variance)
-    half = 0.5 * setting.pseudo_count * count
-    return GammaPrior(1 + half, half * annealed(setting.deviation, progress) ** 2)
-
-
-def annealed(deviation: float | Sequence[tuple[float, float]], progress: float) -> float:
-    """σ* at a fraction of the epochs: geometric between the knots, constant outside them."""
-    if isinstance(deviation, float | int):
-        return float(deviation)
-    at, value = zip(*deviation, strict=True)
-    return math.exp(float(np.interp(progress, at, np.log(value))))
+    components = prior.mixture.components
+    codebook, index = quantize(process.flat_weights(), components, quantization)
+    return process.finish(
+        index, codebook, quantization, trace=prior.trace, seconds={"prior": prior.seconds}
+    )

@@ -7,20 +7,18 @@ of 0: it pulls weights to zero and nowhere else. What sharing adds is the differ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from sws.compression.assignment import assign_map
 from sws.compression.clustering import cluster_nonzeros
-from sws.compression.process import Compressed, Process, flat_weights
+from sws.compression.process import Compressed, CompressionTask, Process
 from sws.config.sections import Precision
 from sws.config.soft_weight_sharing import Prior, Proportion
 from sws.config.spike_slab import Slab, SpikeSlab
 from sws.methods.soft_weight_sharing import SoftWeightSharing
 from sws.prior.components import Components, Statistics
-from sws.training.loop import Batches
 
 HELD = 10.0  # pseudo-count of the slab's width, as a multiple of the number of weights
 
@@ -52,29 +50,27 @@ def as_prior(slab: Slab) -> Prior:
     )
 
 
-def compress(
-    model: nn.Module, batches: Batches, images: int, settings: SpikeSlab, **surroundings: Any
-) -> Compressed:
+def compress(task: CompressionTask, settings: SpikeSlab) -> Compressed:
     """Retrain under the prior, prune what belongs to the spike, cluster the rest, refine.
 
     Parameters
     ----------
-    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
+    task : CompressionTask
+        What to compress.
+    settings : sws.config.spike_slab.SpikeSlab
+        The operating point.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(model, batches, unit=settings.unit, **surroundings)
+    process = Process(task, settings.unit)
     prior = SpikeAndSlab(
-        as_prior(settings.prior), retraining, images, process.seed,
+        as_prior(settings.prior), retraining, task.images, task.seed,
         process.scales, process.scale_free(),
     )  # fmt: skip
     process.retrain(prior, retraining)
-    flat = flat_weights(process.weights())
+    flat = process.flat_weights()
     flat[assign_map(flat, prior.mixture.components) == 0] = 0.0
     codebook, index = cluster_nonzeros(flat, quantization.clusters)
-    network, before, indexes = process.finish(index, codebook, quantization)
-    arrays = prior.trace.tensors(before, indexes, network.codebooks[0])
-    done = process.compressed(
-        network, arrays, nonzero_retrained_pct=100 * float(np.mean(flat != 0))
-    )
-    done.seconds["prior"] = prior.seconds
-    return done
+    return process.finish(
+        index, codebook, quantization, trace=prior.trace, seconds={"prior": prior.seconds},
+        nonzero_retrained_pct=100 * float(np.mean(flat != 0)),
+    )  # fmt: skip

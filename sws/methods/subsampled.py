@@ -9,25 +9,24 @@ of each weight, but never beyond the mean that it pulls towards.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sws.compression.process import Compressed
+from sws.compression.process import Compressed, CompressionTask
 from sws.config.soft_weight_sharing import SoftWeightSharing as Settings
 from sws.methods import soft_weight_sharing
 from sws.methods.soft_weight_sharing import SoftWeightSharing
 from sws.network.weights import gradients, memory_order
 from sws.prior.estimators import Subsampled
-from sws.training.loop import Batches
 
 BETA_2 = 0.999  # the framework's default, which fit() keeps
 
 
 class OutsideAdam(SoftWeightSharing):
     """Retraining under a mixture prior whose gradient does not enter the optimiser."""
+
+    optimizer: torch.optim.Optimizer  # from prepare() on
 
     def build_estimator(self) -> Subsampled:
         return Subsampled(self.prior.samples, self.seed)
@@ -76,17 +75,15 @@ class OutsideAdam(SoftWeightSharing):
         flat.index_add_(0, index, torch.from_numpy(moved * scale).to(flat))
 
 
-def compress(
-    model: nn.Module, batches: Batches, images: int, settings: Settings, **surroundings: Any
-) -> Compressed:
+def compress(task: CompressionTask, settings: Settings) -> Compressed:
     """Soft weight-sharing with any estimator, ``subsampled-outside`` among them.
 
     Parameters
     ----------
-    batches, images, surroundings : as in :func:`sws.methods.soft_weight_sharing.compress`.
+    task : CompressionTask
+        What to compress.
+    settings : sws.config.soft_weight_sharing.SoftWeightSharing
+        The operating point.
     """
     outside = settings.prior.estimator == "subsampled-outside"
-    return soft_weight_sharing.compress(
-        model, batches, images, settings,
-        retrained_as=OutsideAdam if outside else SoftWeightSharing, **surroundings,
-    )  # fmt: skip
+    return soft_weight_sharing.compress(task, settings, OutsideAdam if outside else None)

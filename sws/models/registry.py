@@ -17,6 +17,8 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sws.errors import InputError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -144,13 +146,13 @@ def spec(name: str) -> ModelSpec:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no network of that name.
     """
     try:
         return NETWORKS[name]
     except (KeyError, TypeError):
-        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(names())}") from None
+        raise InputError(f"unknown model {name!r}; choose one of {', '.join(names())}") from None
 
 
 def build(name: str, **settings: Any) -> nn.Module:
@@ -165,7 +167,7 @@ def build(name: str, **settings: Any) -> nn.Module:
 
     Raises
     ------
-    ValueError
+    InputError
         If the name or a setting is unknown, or ``classes`` is not an integer in 2 … 10,000.
     """
     entry = spec(name)
@@ -174,12 +176,12 @@ def build(name: str, **settings: Any) -> nn.Module:
     known = tuple(inspect.signature(builder).parameters)
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"{name} has no setting {unknown[0]!r}; its settings are {', '.join(known)}"
         )
     classes = settings.setdefault("classes", entry.classes)
     if type(classes) is not int or not 2 <= classes <= MAX_CLASSES:
-        raise ValueError(
+        raise InputError(
             f"{name}: classes is {classes!r}; it must be an integer in 2 to {MAX_CLASSES}"
         )
     return builder(**settings)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor, nn
 
+from sws.errors import InputError, SwsError
 from sws.network import batch_norm
 from sws.network.quantized import (
     RAW_DTYPES,
@@ -17,6 +18,10 @@ from sws.network.quantized import (
     RawTensor,
     index_dtype,
 )
+
+
+class RangeError(SwsError, OverflowError):
+    """A value does not fit into float16."""
 
 
 def build_network(
@@ -34,16 +39,27 @@ def build_network(
 
     Parameters
     ----------
-    indexes : by tensor name, in the shape of the weight.
-    codebook : (K,) float; kept as float16, entries that nothing uses are dropped.
-    scales : by name, factor between a tensor's codebook values and its weights; 1 if not given.
-    bias_bits : bits of the mantissa that vectors, as float16, keep; parameters of more than four
-        dimensions keep all ten, buffers are stored as they are (as float32 at most).
-    per_tensor : give every tensor a codebook of its own, of the entries that it uses.
+    model : nn.Module
+        The trained module.
+    indexes : mapping of str to Tensor
+        By tensor name, in the shape of the weight.
+    codebook : np.ndarray
+        (K,) float; kept as float16, entries that nothing uses are dropped.
+    scales : mapping of str to float, optional
+        By name, factor between a tensor's codebook values and its weights; 1 if not given.
+    bias_bits : int
+        Bits of the mantissa that vectors, as float16, keep; parameters of more than four dimensions
+        keep all ten, buffers are stored as they are (as float32 at most).
+    per_tensor : bool
+        Give every tensor a codebook of its own, of the entries that it uses.
+    architecture : Architecture, optional
+        How the registry builds it.
+    input_spec : InputSpec, optional
+        What it takes.
 
     Raises
     ------
-    OverflowError
+    RangeError
         If a value does not fit into float16.
     """
     groups = [[name] for name in indexes] if per_tensor else [list(indexes)]
@@ -76,13 +92,13 @@ def check_buffers(model: nn.Module) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If one does not.
     """
     for name, value in model.state_dict().items():
         kind = str(value.dtype).removeprefix("torch.")
         if not value.is_floating_point() and kind not in RAW_DTYPES:
-            raise ValueError(f"{name} is {kind}; a file holds {', '.join(RAW_DTYPES)}")
+            raise InputError(f"{name} is {kind}; a file holds {', '.join(RAW_DTYPES)}")
 
 
 def _buffer(value: Tensor) -> np.ndarray:
@@ -109,7 +125,7 @@ def _float16(values: np.ndarray, name: str, bits: int) -> np.ndarray:
     with np.errstate(over="ignore"):
         half = np.asarray(values, dtype=np.float32).astype(np.float16)
     if not np.isfinite(half).all():
-        raise OverflowError(f"{name} holds values that float16 cannot: the training diverged")
+        raise RangeError(f"{name} holds values that float16 cannot: the training diverged")
     drop = 10 - bits
     if drop == 0:
         return half + np.float16(0)

@@ -1,8 +1,8 @@
 """Networks as safetensors: dense for other people's tools, quantised for ours.
 
 A dense file is a plain state dict. A quantised one holds indexes and codebooks as they are in a
-:class:`~sws.network.quantized.QuantizedNetwork`, uncompressed, for whoever wants to look at or change them
-between ``sws decode --indexes`` and ``sws encode``. Nothing in either can run code.
+:class:`~sws.network.quantized.QuantizedNetwork`, uncompressed, for whoever wants to look at or
+change them between ``sws decode --indexes`` and ``sws encode``. Nothing in either can run code.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sws.errors import MissingFileError, SwsError
 from sws.files import write_bytes
 from sws.network.quantized import (
     Architecture,
@@ -27,7 +28,7 @@ from sws.network.quantized import (
 FORMAT = "sws-quantized-1"
 
 
-class ExchangeError(ValueError):
+class ExchangeError(SwsError, ValueError):
     """A safetensors file does not hold what it should; the message says what and names the fix."""
 
 
@@ -75,7 +76,7 @@ def read_quantized(path: Path) -> QuantizedNetwork:
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise FileNotFoundError(2, "there is no such file", str(path))
+        raise MissingFileError(f"{path}: there is no such file")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from sws.errors import InputError
+
 
 def compressible(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that get compressed, by name: every parameter with two to four dimensions.
@@ -21,28 +23,28 @@ def check_compressible(model: nn.Module) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no weight to compress; a parameter has two names, is not float32, lies on
         another device than the others or in an order that is neither contiguous nor channels-last.
     """
     weights = compressible(model)
     if not weights:
-        raise ValueError("there is no weight to compress: no parameter has two to four dimensions")
+        raise InputError("there is no weight to compress: no parameter has two to four dimensions")
     names = {id(p): n for n, p in model.named_parameters()}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if names[id(parameter)] != name:
-            raise ValueError(
+            raise InputError(
                 f"{name} and {names[id(parameter)]} are one parameter, and the file format has no "
                 "place for that: untie them"
             )
         if parameter.dtype != torch.float32:
-            raise ValueError(f"{name} is {parameter.dtype}: train and compress in float32")
+            raise InputError(f"{name} is {parameter.dtype}: train and compress in float32")
         if parameter.device != next(iter(weights.values())).device:
-            raise ValueError(f"{name} is on {parameter.device}: put the network on one device")
+            raise InputError(f"{name} is on {parameter.device}: put the network on one device")
     for name, weight in weights.items():
         channels_last = weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
         if not (weight.is_contiguous() or channels_last):
-            raise ValueError(f"{name} is a transposed view: assign its .contiguous() instead")
+            raise InputError(f"{name} is a transposed view: assign its .contiguous() instead")
 
 
 def memory_order(like: Tensor, values: Tensor) -> Tensor:

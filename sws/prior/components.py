@@ -5,14 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
+
+from sws.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The J components of a mixture, float64 vectors of shape (J,): μ, log λ = −2·log σ, log π."""
+    """The J components of a mixture, p(w) = Σ_k π_k N(w | μ_k, σ_k²) (eq. 2 of the paper).
+
+    Attributes
+    ----------
+    means : np.ndarray
+        (J,) float64: μ.
+    log_precisions : np.ndarray
+        (J,) float64: log λ = −2·log σ.
+    log_proportions : np.ndarray
+        (J,) float64: log π.
+
+    Examples
+    --------
+    A weight half-way between two equal components belongs to both alike:
+
+    >>> mixture = Components(np.array([0.0, 1.0]), np.zeros(2), np.log([0.5, 0.5]))
+    >>> log_density, responsibilities = mixture.responsibilities(np.array([0.5]))
+    >>> responsibilities
+    array([[0.5, 0.5]])
+    >>> mixture.scores(np.array([0.5]))  # and is pulled nowhere
+    array([0.])
+    """
 
     means: np.ndarray
     log_precisions: np.ndarray
@@ -20,15 +46,23 @@ class Components:
 
     @property
     def precisions(self) -> np.ndarray:
+        """(J,) λ = 1/σ²."""
         return np.exp(self.log_precisions)
 
     @property
     def deviations(self) -> np.ndarray:
+        """(J,) σ."""
         return np.exp(-0.5 * self.log_precisions)
 
     @property
     def proportions(self) -> np.ndarray:
+        """(J,) π."""
         return np.exp(self.log_proportions)
+
+    @property
+    def log_heights(self) -> np.ndarray:
+        """(J,) log π_k N(μ_k | μ_k, σ_k²): what each adds to the density at its mean."""
+        return self.log_proportions + 0.5 * (self.log_precisions - math.log(2 * math.pi))
 
     def __len__(self) -> int:
         return len(self.means)
@@ -36,8 +70,7 @@ class Components:
     def log_joint(self, weights: np.ndarray) -> np.ndarray:
         """log π_k N(w | μ_k, σ_k²) for float64 weights of any shape; components on a last axis."""
         centred = weights[..., None] - self.means
-        constant = self.log_proportions + 0.5 * (self.log_precisions - math.log(2 * math.pi))
-        return constant - 0.5 * self.precisions * centred**2
+        return self.log_heights - 0.5 * self.precisions * centred**2
 
     def responsibilities(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(log p(w), r_k(w)), computed in the log domain, so far outliers do not underflow."""
@@ -48,7 +81,7 @@ class Components:
         return (peak + np.log(total))[..., 0], ratio / total
 
     def scores(self, weights: np.ndarray) -> np.ndarray:
-        """s(w) of float64 weights of any shape, in closed form."""
+        """s(w) = d log p(w)/dw of float64 weights of any shape, in closed form."""
         _, responsibilities = self.responsibilities(weights)
         return (responsibilities * self.precisions * (self.means - weights[..., None])).sum(-1)
 
@@ -59,10 +92,14 @@ class Statistics:
 
     Attributes
     ----------
-    log_likelihood : Σ_i log p(w_i), in nats.
-    counts : (J,) Σ_i r_k(w_i).
-    first_moments : (J,) Σ_i r_k(w_i)·(w_i − μ_k).
-    second_moments : (J,) Σ_i r_k(w_i)·(w_i − μ_k)².
+    log_likelihood : float
+        Σ_i log p(w_i), in nats.
+    counts : np.ndarray
+        (J,) Σ_i r_k(w_i).
+    first_moments : np.ndarray
+        (J,) Σ_i r_k(w_i)·(w_i − μ_k).
+    second_moments : np.ndarray
+        (J,) Σ_i r_k(w_i)·(w_i − μ_k)².
     """
 
     log_likelihood: float
@@ -71,6 +108,7 @@ class Statistics:
     second_moments: np.ndarray
 
     def scaled(self, factor: float) -> Statistics:
+        """All sums times a factor, as of a sample that stands for more weights."""
         return Statistics(
             self.log_likelihood * factor,
             self.counts * factor,
@@ -98,16 +136,31 @@ def initial_components(
 
     Parameters
     ----------
-    size : J, the zero component included; at least 3, since one mean cannot span a range.
-    zero_proportion : π_0; the others share the rest equally.
-    deviation : σ of every component at the start.
+    weights : sequence of Tensor
+        All weights that the mixture is for.
+    size : int
+        J, the zero component included; at least 3, since one mean cannot span a range.
+    zero_proportion : float
+        π_0; the others share the rest equally.
+    deviation : float
+        σ of every component at the start.
+
+    Raises
+    ------
+    InputError
+        If the size is too small, or the weights are all equal.
+
+    Examples
+    --------
+    >>> initial_components([np.array([-1.0, 0.2, 3.0])], 4, 0.7, 0.25).means
+    array([ 0., -1.,  1.,  3.])
     """
     if size < 3:
-        raise ValueError(f"a mixture of {size} has no two means to spread over the weights")
+        raise InputError(f"a mixture of {size} has no two means to spread over the weights")
     lowest = min(float(w.min()) for w in weights)
     highest = max(float(w.max()) for w in weights)
     if not lowest < highest:
-        raise ValueError("all weights are equal: there is no range to spread the means over")
+        raise InputError("all weights are equal: there is no range to spread the means over")
     means = np.concatenate([[0.0], np.linspace(lowest, highest, size - 1)])
     proportions = np.full(size, (1 - zero_proportion) / (size - 1))
     proportions[0] = zero_proportion

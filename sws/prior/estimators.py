@@ -306,12 +306,9 @@ def _closed_form(
     # what rounding a mean loses is not small beside a narrow component's width
     lost = torch.as_tensor(components.means - means.double().cpu().numpy(), **like)
     precisions = torch.as_tensor(components.precisions, **like)
-    constant = components.log_proportions + 0.5 * (
-        components.log_precisions - math.log(2 * math.pi)
-    )
     centred = (weights[:, None] - means).sub_(lost)
     scaled = centred * precisions
-    joint = torch.as_tensor(constant, **like) - 0.5 * scaled * centred
+    joint = torch.as_tensor(components.log_heights, **like) - 0.5 * scaled * centred
     log_density = torch.logsumexp(joint, dim=1)
     responsibilities = torch.exp(joint - log_density[:, None])
     score = -(responsibilities * scaled).sum(dim=1) if want_score else None

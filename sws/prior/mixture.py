@@ -26,9 +26,30 @@ class Mixture:
 
     Parameters
     ----------
-    components : starting point; ``components.means[0]`` must be 0.
-    zero_precision, precision : Gamma hyper-priors of the zero and of the other components, or None.
-    zero_proportion : Beta hyper-prior under which π_0 is learned; None keeps π_0 fixed.
+    components : Components
+        Starting point; ``components.means[0]`` must be 0.
+    zero_precision : GammaPrior, optional
+        Hyper-prior of the zero component's precision.
+    precision : GammaPrior, optional
+        Hyper-prior of every other component's.
+    zero_proportion : BetaPrior, optional
+        Hyper-prior under which π_0 is learned; without one it stays fixed.
+
+    Raises
+    ------
+    ValueError
+        If the mean of component 0 is not 0.
+
+    Examples
+    --------
+    A step of EM moves the second mean to the weights that it answers for, and leaves the first:
+
+    >>> start = Components(np.array([0.0, 1.0]), np.full(2, 6.0), np.log([0.5, 0.5]))
+    >>> mixture = Mixture(start)
+    >>> ones = Statistics(0.0, np.array([2.0, 2.0]), np.array([0.1, 0.4]), np.array([0.02, 0.1]))
+    >>> mixture.maximize(ones)
+    >>> mixture.components.means
+    array([0. , 1.2])
     """
 
     def __init__(
@@ -71,7 +92,10 @@ class Mixture:
 
         Parameters
         ----------
-        damping : in (0, 1]; 1 goes all the way. Acts on μ, log λ and π.
+        statistics : Statistics
+            Sums over all weights under the components as they are.
+        damping : float
+            In (0, 1]; 1 goes all the way. Acts on μ, log λ and π.
         """
         c, counts = self.components, statistics.counts
         safe = np.maximum(counts, 1e-9)
@@ -137,13 +161,16 @@ class Mixture:
 
 
 class MixtureDescent:
-    """Joint gradient descent on θ by Adam, as in the paper (Sec. 4.2), with a rate a kind.
+    """Joint gradient descent on θ by Adam, as in the paper (Sec. 4.2), with a rate for each kind.
 
     θ appears only in L^C, so the scale τ/N of that term would cancel in Adam but for its ε.
 
     Parameters
     ----------
-    rates : learning rates of the means, the log-precisions and the log-mixing proportions.
+    mixture : Mixture
+        What moves.
+    rates : tuple of float
+        Learning rates of the means, the log-precisions and the mixing logits.
     """
 
     def __init__(self, mixture: Mixture, rates: tuple[float, float, float]):

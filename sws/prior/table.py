@@ -7,7 +7,6 @@ Two implementations of one function, :func:`accumulate`: compiled loops for tens
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,9 +55,6 @@ class Tables:
 
     @classmethod
     def build(cls, grid: GradedGrid, scores: np.ndarray, components) -> Tables:
-        constants = components.log_proportions + 0.5 * (
-            components.log_precisions - math.log(2 * math.pi)
-        )
         return cls(
             grid.lower,
             grid.width,
@@ -66,7 +62,7 @@ class Tables:
             np.ascontiguousarray(grid.coefficients(scores), dtype=np.float32),
             components.means,
             components.precisions,
-            constants,
+            components.log_heights,
         )
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:

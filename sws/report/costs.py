@@ -10,12 +10,12 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
-from sws.report.names import pair_title
-from sws.report.tables import number, to_csv, write_texts
+from sws.report.names import case_title, pair_title
+from sws.report.table import Block, Line, Table, number, write_texts
+from sws.report.table import Record as Row
 from sws.runs.records import Case, ResultsError, Run, profile_path, read_runs
+from sws.runs.seeds import over_seeds
 
 TRAINING = (
     *("epochs", "seconds_pretrain", "seconds_retrain", "seconds_quantize", "seconds_search"),
@@ -27,7 +27,6 @@ INFERENCE = (
     *("multiply_adds_dense", "multiply_adds_left"),
 )
 COLUMNS = ("model", "dataset", "method", "point", "seeds", *TRAINING, *INFERENCE)
-Row = dict[str, Any]
 
 
 def rows(results: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Row]:
@@ -54,19 +53,18 @@ def training(runs: Sequence[Run]) -> Row:
     told = [run.metrics["seconds"] for run in runs]
 
     def mean(name: str) -> float:
-        return fmean(float(seconds.get(name, 0.0)) for seconds in told)
+        return over_seeds(seconds.get(name, 0.0) for seconds in told).mean
 
-    spent = mean("retrain") + mean("quantize") + mean("search")
-    prior = [100 * s["prior"] / s["retrain"] for s in told if s.get("prior") and s["retrain"]]
+    prior = (100 * s["prior"] / s["retrain"] for s in told if s.get("prior") and s["retrain"])
     return {
         "epochs": max(_epochs(run) for run in runs),
         "seconds_pretrain": mean("pretrain"),
         "seconds_retrain": mean("retrain"),
         "seconds_quantize": mean("quantize"),
         "seconds_search": mean("search"),
-        "seconds": spent,
-        "prior_pct": fmean(prior) if prior else None,
-        "peak_memory_mb": fmean(float(run.metrics["peak_memory_mb"]) for run in runs),
+        "seconds": mean("retrain") + mean("quantize") + mean("search"),
+        "prior_pct": over_seeds(prior).mean,
+        "peak_memory_mb": over_seeds(run.metrics["peak_memory_mb"] for run in runs).mean,
         "encode_ms": 1000 * mean("encode"),
     }
 
@@ -103,7 +101,7 @@ def inference(results: Path, runs: Sequence[Run]) -> Row:
             continue
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ResultsError(f"{path}: unreadable ({error!r}); delete it and run again") from None
-    return {name: fmean(one[name] for one in found) for name in INFERENCE} if found else {}
+    return {name: over_seeds(one[name] for one in found).mean for name in INFERENCE}
 
 
 HEADINGS = {
@@ -125,42 +123,65 @@ HEADINGS = {
 }
 
 
-def to_markdown(table: Sequence[Row]) -> str:
-    """For people: a block for each pair."""
-    lines = ["# What compression costs", ""]
-    for pair in dict.fromkeys((row["model"], row["dataset"]) for row in table):
-        here = [row for row in table if (row["model"], row["dataset"]) == pair]
-        lines += [f"## {pair_title(pair)}", ""]
-        lines += ["| method | " + " | ".join(HEADINGS.values()) + " |"]
-        lines += ["|---|" + "---:|" * len(HEADINGS)]
-        for row in here:
-            name = row["method"] + ("" if row["point"] == "main" else f", {row['point']}")
-            whole = ("epochs", "multiply_adds_left")
-            cells = [
-                number(row[c], digits=0 if c in whole or c.startswith("bytes") else None)
-                for c in HEADINGS
-            ]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+CAPTION = (
+    "What each method costs to run, and what its files cost to use. Look at the seconds to "
+    "compress, then at the bytes in memory and the latencies: a small file is no faster network."
+)
+NOTES = (
+    "Training: means over seeds. Inference: the files that were measured, as a rule one seed's, on "
+    "one thread of a CPU, medians. Dense: decoded to float32; CSR: fully connected layers as "
+    "sparse matrices; indexes: a byte or two per weight, looked up in the codebook.",
+)
+
+
+def table(records: Sequence[Row]) -> Table:
+    """For people: a block for each pair.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        As :func:`rows` makes them.
+    """
+    blocks = []
+    for pair in dict.fromkeys((row["model"], row["dataset"]) for row in records):
+        here = [row for row in records if (row["model"], row["dataset"]) == pair]
         adds = [row["multiply_adds_dense"] for row in here if row["multiply_adds_dense"]]
-        pretraining = fmean(row["seconds_pretrain"] for row in here)
+        pretraining = over_seeds(row["seconds_pretrain"] for row in here).mean
         said = f"Before: {pretraining:,.0f} s of pre-training, which all methods share"
-        if adds:
-            said += f"; {adds[0]:,.0f} multiply-adds an image"
-        lines += ["", said + ".", ""]
-    lines += [
-        "Training: means over seeds. Inference: the files that were measured, as a rule one "
-        "seed's, on one thread of a CPU, medians. Dense: decoded to float32; CSR: fully connected "
-        "layers as sparse matrices; indexes: a "
-        "byte or two a weight, looked up in the codebook.",
-        "",
-    ]
-    return "\n".join(lines)
+        said += f"; {adds[0]:,.0f} multiply-adds an image" if adds else ""
+        lines = [Line([case_title(_case(row)), *(_cell(row, c) for c in HEADINGS)]) for row in here]
+        heads = ["method", *HEADINGS.values()]
+        blocks.append(Block(pair_title(pair), heads, lines, remark=f"{said}."))
+    return Table("costs", "What compression costs", CAPTION, COLUMNS, records, blocks, NOTES)
+
+
+def _case(row: Row) -> Case:
+    return Case(row["model"], row["dataset"], row["method"], row["point"])
+
+
+def _cell(row: Row, column: str) -> str:
+    whole = column in ("epochs", "multiply_adds_left") or column.startswith("bytes")
+    return number(row[column], digits=0 if whole else None)
 
 
 def build(results: Path, output: Path, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
-    """Write ``costs.csv``, ``costs.md`` and ``costs.html``."""
-    table = rows(results, cases, seeds)
-    if not table:
+    """Write ``costs.csv``, ``costs.md`` and ``costs.html``.
+
+    Parameters
+    ----------
+    results, output : Path
+        Folder that holds ``runs/`` and ``profiles/``; folder to write to.
+    cases : sequence of Case
+        What to tabulate, as far as it has run.
+    seeds : sequence of int
+        Their seeds.
+
+    Raises
+    ------
+    ResultsError
+        If none of them has run, or a file is damaged.
+    """
+    records = rows(results, cases, seeds)
+    if not records:
         raise ResultsError(f"{results}: no run of these pairs and seeds to take the costs of")
-    texts = {"costs.csv": to_csv(table, COLUMNS), "costs.md": to_markdown(table)}
-    return write_texts(Path(output), texts)
+    return write_texts(Path(output), table(records).texts())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from sws.report.figures import style
-from sws.report.tables import number, to_csv, write_texts
+from sws.report.table import Block, Line, Table, number, write_texts
+from sws.report.table import Record as Row
 from sws.runs.records import ResultsError
 
 NAMES = {"broadcast": "broadcast + autograd", "exact": "exact", "tabulated": "tabulated"}
@@ -19,7 +19,6 @@ COLUMNS = (
     *("first_seconds", "extra_memory_mb", "error_weights", "error_mixture"),
 )
 MARKS = {"broadcast": "s", "exact": "D", "tabulated": "o"}
-Row = dict[str, Any]
 
 
 def title(estimator: str) -> str:
@@ -54,30 +53,40 @@ def rows(results: Path) -> list[Row]:
     return [{c: r.get(c) for c in COLUMNS} for r in found]
 
 
-def markdown(table: Sequence[Row]) -> str:
-    """The table for readers."""
-    lines = [
-        "# One step of the prior",
-        "",
-        "Gradients for all weights and sums for the mixture, after the mixture has moved. Memory "
-        "is above weights and gradients; errors are relative, against float64.",
-        "",
-        "| weights × components | estimator | seconds | speed-up | memory, MB | error, weights "
-        "| error, mixture |",
-        "|---|---|---:|---:|---:|---:|---:|",
+CAPTION = (
+    "What one step of the prior costs: gradients for all weights and sums for the mixture, after "
+    "the mixture has moved. Look at the speed-up, over broadcast with autograd, and at what it "
+    "costs in accuracy: subsampling (Appendix C of the paper) is unbiased, but a single step says "
+    "little about weights that it did not draw."
+)
+NOTE = "Memory is above weights and gradients. Errors are relative, against float64."
+
+
+def table(records: Sequence[Row]) -> Table:
+    """The table for readers.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        As :func:`rows` makes them.
+    """
+    heads = ["weights × components", "estimator", "seconds", "speed-up", "memory, MB"]
+    heads += ["error, weights", "error, mixture"]
+    block = Block("", heads, [Line(_cells(row)) for row in records], frozenset({"estimator"}))
+    title = "One step of the prior"
+    return Table("prior", title, CAPTION, COLUMNS, records, [block], [NOTE])
+
+
+def _cells(row: Row) -> list[str]:
+    size = f"{row['case']}: {row['weights']:,} × {row['components']}"
+    if row["seconds"] is None:
+        return [size, title(row["estimator"]), "out of memory", "", "", "", ""]
+    speed = "" if row["speed_up"] is None else number(row["speed_up"])
+    return [
+        *(size, title(row["estimator"]), f"{row['seconds']:.3g}", speed),
+        f"{row['extra_memory_mb']:,.0f}",
+        *(f"{row[name]:.1e}" for name in ("error_weights", "error_mixture")),
     ]
-    for row in table:
-        size = f"{row['case']}: {row['weights']:,} × {row['components']}"
-        if row["seconds"] is None:
-            lines.append(f"| {size} | {title(row['estimator'])} | out of memory | | | | |")
-            continue
-        speed = "" if row["speed_up"] is None else number(row["speed_up"])
-        lines.append(
-            f"| {size} | {title(row['estimator'])} | {row['seconds']:.3g} | {speed} "
-            f"| {row['extra_memory_mb']:,.0f} | {row['error_weights']:.1e} "
-            f"| {row['error_mixture']:.1e} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def draw(table: Sequence[Row]) -> Figure:
@@ -122,12 +131,17 @@ def _colour(estimator: str) -> str:
 
 
 def build(results: Path, output: Path) -> list[Path]:
-    """Write ``tables/studies/prior.*`` and ``figures/studies/fig10_prior.{svg,png}``."""
-    table = rows(results)
+    """Write ``tables/studies/prior.*`` and ``figures/studies/fig10_prior.{svg,png}``.
+
+    Parameters
+    ----------
+    results, output : Path
+        Folder that holds ``studies/prior/``; folder to write to.
+    """
+    records = rows(results)
     figures = output / "figures" / "studies"
     figures.mkdir(parents=True, exist_ok=True)
-    texts = {"prior.csv": to_csv(table, COLUMNS), "prior.md": markdown(table)}
-    written = write_texts(output / "tables" / "studies", texts)
+    written = write_texts(output / "tables" / "studies", table(records).texts())
     with style.drawing():
-        drawn = style.save(draw(table), figures / "fig10_prior")
+        drawn = style.save(draw(records), figures / "fig10_prior")
     return [*written, *drawn]

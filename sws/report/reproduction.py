@@ -1,65 +1,33 @@
 """Does it reproduce? A new run beside the reference run and the paper, row by row.
 
-Two means reproduce each other if they differ by less than Student's t at the chosen confidence
-times their combined standard error (Welch), or by less than a floor below which a difference says
-nothing. The confidence is that of all numbers together: each of m is judged at 1 − (1 − c)/m. With
-one seed on one side, the other side's spread stands for both; with one seed on both,
-there is no spread to measure, and the fallback of :data:`MEASURES` takes its place.
+The rule is that of :mod:`sws.report.verdicts`. The confidence is that of all numbers together: each
+of m is judged at 1 − (1 − c)/m.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Literal
 
-from sws.config import methods
 from sws.files import write_text
-from sws.report import tables
+from sws.report import table1
+from sws.report.table import number, to_csv
+from sws.report.verdicts import (
+    MEASURES,
+    PaperVerdict,
+    against_paper,
+    paper_of,
+    paper_value,
+    tolerance,
+)
 from sws.runs import published
 from sws.runs.published import Published
 from sws.runs.records import Case, ResultsError, discover, read_runs
+from sws.runs.seeds import over_seeds
 
 Verdict = Literal["reproduces", "differs", "not run"]
-PaperVerdict = Literal["no different", "better", "worse", ""]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How differences of one column are judged.
-
-    Attributes
-    ----------
-    paper : attribute of a published row, and the kinds of ratio it is comparable with.
-    lower_is_better : errors and bytes, against ratios.
-    floor : differences up to this much never count; relative if ``relative``.
-    fallback : assumed standard deviation of one seed where none can be measured.
-    """
-
-    paper: str | None
-    ratio_classes: tuple[str, ...]
-    lower_is_better: bool
-    floor: float
-    fallback: float
-    relative: bool = True
-
-
-_ERROR = {"ratio_classes": (), "lower_is_better": True, "relative": False}
-_RATE = {"lower_is_better": False, "floor": 0.01, "fallback": 0.05}
-MEASURES: Mapping[str, Measure] = {
-    # Two images of 10,000; one seed of a network near 1-2 % of error spreads by about 0.1 points.
-    "error_start_pct": Measure("error_start", floor=0.02, fallback=0.1, **_ERROR),
-    "error_end_pct": Measure("error_end", floor=0.02, fallback=0.1, **_ERROR),
-    "nonzero_pct": Measure("nonzero_pct", (), True, 0.01, 0.05),
-    "cr_nonzero": Measure("ratio", ("COUNT",), **_RATE),
-    "cr_han": Measure("ratio", ("BITS",), **_RATE),
-    "cr_huffman": Measure("ratio", ("CODED",), **_RATE),
-    "cr_file": Measure("ratio", ("FILE",), **_RATE),
-    "file_bytes": Measure(None, (), True, 0.01, 0.05),
-}
 
 
 @dataclass(frozen=True)
@@ -96,14 +64,9 @@ class Comparison:
     def reproduces(self) -> bool:
         return all(line.verdict != "differs" for line in self.lines)
 
-    @property
-    def exit_status(self) -> int:
-        """0 if all that was compared reproduces the reference, else 1."""
-        return 0 if self.reproduces else 1
-
     def to_csv(self) -> str:
         names = [field.name for field in fields(Line)]
-        return tables.to_csv([asdict(line) for line in self.lines], names)
+        return to_csv([asdict(line) for line in self.lines], names)
 
     def to_text(self) -> str:
         """The comparison for a terminal, a block for each case, a summary at the end."""
@@ -129,8 +92,8 @@ def build(
     Returns
     -------
     Comparison
-        Its ``exit_status`` is 1 if a number differs. Cases that only one side has run are listed
-        as ``not run`` and do not count.
+        ``reproduces`` is False if a number differs. Cases that only one side has run are listed as
+        ``not run`` and do not count.
 
     Raises
     ------
@@ -158,7 +121,7 @@ def build(
     each = 1 - (1 - confidence) / numbers
     lines = []
     for case in sorted(ours.keys() | theirs.keys()):
-        paper = _paper(literature, case)
+        paper = paper_of(literature, case)
         for measure in MEASURES:
             a = ours.get(case, {}).get(measure, [])
             b = theirs.get(case, {}).get(measure, [])
@@ -171,51 +134,12 @@ def build(
     return comparison
 
 
-def _paper(literature: Sequence[Published], case: Case) -> Published | None:
-    """What the paper reports of a case: of main points, and of methods whose paper has a file."""
-    if case.point != "main" or not methods.spec(case.method).sizes:
-        return None
-    return published.counterpart(literature, case.pair, methods.spec(case.method).paper)
-
-
 def _values(results: Path, case: Case, seeds: Sequence[int]) -> dict[str, list[float]]:
     runs = read_runs(results, case, seeds)
     return {
-        name: [float(value(run.metrics)) for run in runs]
-        for name, (_, value) in tables.MEASURES.items()
+        measure.name: [float(measure.value(run.metrics)) for run in runs]
+        for measure in table1.MEASURED
     }
-
-
-def tolerance(
-    a: Sequence[float], b: Sequence[float], measure: Measure, confidence: float = 0.99
-) -> float:
-    """Largest difference of two means that still counts as the same.
-
-    Welch's t times √(s_a²/n_a + s_b²/n_b); a side of one value borrows the other side's s.
-    """
-    from scipy import stats
-
-    size = abs(fmean(b)) if measure.relative else 1.0
-    deviations = [stdev(side) if len(side) > 1 else None for side in (a, b)]
-    known = [s for s in deviations if s is not None]
-    if known:
-        variances = [
-            (known[0] if s is None else s) ** 2 / len(side)
-            for s, side in zip(deviations, (a, b), strict=True)
-        ]
-        degrees = sum(
-            (v**2 / (len(side) - 1) if len(side) > 1 else 0.0)
-            for v, side in zip(variances, (a, b), strict=True)
-        )
-        total = sum(variances)
-        if len(known) == 1 or degrees == 0:
-            freedom = max(len(a), len(b)) - 1
-        else:
-            freedom = total**2 / degrees
-        spread = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(total)
-    else:
-        spread = float(stats.norm.ppf(0.5 + confidence / 2)) * measure.fallback * size * 2**0.5
-    return max(spread, measure.floor * size)
 
 
 def _line(
@@ -230,26 +154,27 @@ def _line(
     measure = MEASURES[name]
     compared = bool(a) and bool(b)
     limit = tolerance(a, b, measure, each) if compared else None
-    difference = fmean(a) - fmean(b) if compared else None
+    new, old = over_seeds(a), over_seeds(b)
+    difference = new.mean - old.mean if compared else None
     verdict: Verdict = "not run"
     if difference is not None and limit is not None:
         # The last digits of a sum must not turn "equal to the tolerance" into "beyond it".
         verdict = "reproduces" if abs(difference) <= limit * (1 + 1e-9) else "differs"
-    value = _paper_value(measure, paper)
+    value = paper_value(measure, paper)
     against, allowed, judged = None, None, ""
     if a and value is not None:
-        against = fmean(a) - value
+        against = new.mean - value
         allowed = tolerance(a, [value], measure, confidence)  # the paper's number is one run's
-        judged = _against_paper(against, allowed, measure)
+        judged = against_paper(against, allowed, measure)
     return Line(
         **asdict(case),
         measure=name,
-        new=fmean(a) if a else None,
-        new_sd=stdev(a) if len(a) > 1 else None,
-        new_seeds=len(a),
-        reference=fmean(b) if b else None,
-        reference_sd=stdev(b) if len(b) > 1 else None,
-        reference_seeds=len(b),
+        new=new.mean,
+        new_sd=new.sd,
+        new_seeds=new.n,
+        reference=old.mean,
+        reference_sd=old.sd,
+        reference_seeds=old.n,
         difference=difference,
         tolerance=limit,
         verdict=verdict,
@@ -258,20 +183,6 @@ def _line(
         paper_tolerance=allowed,
         paper_verdict=judged,
     )
-
-
-def _paper_value(measure: Measure, paper: Published | None) -> float | None:
-    if paper is None or measure.paper is None:
-        return None
-    if measure.ratio_classes and paper.ratio_class not in measure.ratio_classes:
-        return None
-    return getattr(paper, measure.paper)
-
-
-def _against_paper(difference: float, allowed: float, measure: Measure) -> PaperVerdict:
-    if abs(difference) <= allowed * (1 + 1e-9):
-        return "no different"
-    return "better" if (difference < 0) == measure.lower_is_better else "worse"
 
 
 def _text(comparison: Comparison) -> str:
@@ -312,12 +223,12 @@ def _text_row(line: Line) -> tuple[str, ...]:
     difference = "–" if line.difference is None else f"{line.difference:+,.{digits}f}"
     return (
         line.measure,
-        tables.number(line.new, line.new_sd, digits),
-        tables.number(line.reference, line.reference_sd, digits),
+        number(line.new, line.new_sd, digits),
+        number(line.reference, line.reference_sd, digits),
         difference,
-        tables.number(line.tolerance, None, digits),
+        number(line.tolerance, None, digits),
         line.verdict,
-        tables.number(line.paper, None, 2),
-        tables.number(line.paper_tolerance, None, 2) if line.paper is not None else "",
+        number(line.paper, None, 2),
+        number(line.paper_tolerance, None, 2) if line.paper is not None else "",
         line.paper_verdict,
     )

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sws.errors import SwsError
 
 RUN_FILES = ("metrics.json", "model.sws", "history.csv", "trace.safetensors")
 Pair = tuple[str, str]
@@ -27,7 +30,7 @@ RATES = ("nonzero", "han", "huffman", "file")
 REQUIRED = ("error_start_pct", "error_end_pct", "nonzero_pct", "cr", "bytes")
 
 
-class ResultsError(ValueError):
+class ResultsError(SwsError, ValueError):
     """A result file is missing, damaged or not what it should be; the message names the fix."""
 
 
@@ -186,6 +189,20 @@ class Trial:
     file_bytes: float
     cr_file: float
     main: bool
+
+
+def checkpoint_root(results: Path, chosen: Path | None = None) -> Path:
+    """Where checkpoints go: chosen, ``$SWS_CHECKPOINT_ROOT``, or below the results.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of the results.
+    chosen : Path, optional
+        What a configuration or a command says.
+    """
+    place = chosen or os.environ.get("SWS_CHECKPOINT_ROOT")
+    return Path(place).expanduser() if place else Path(results) / ".checkpoints"
 
 
 def profile_path(results: Path, case: Case, seed: int) -> Path:

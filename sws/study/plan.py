@@ -1,7 +1,7 @@
 """What to run: the pairs and seeds of each target, and what decides a stage's result.
 
 Everything that the workflow asks before a job starts is answered here, without a deep-learning
-framework: which pairs have data, how many threads a network wants, which settings, data and code a
+framework: which pairs have data, how many threads a network needs, which settings, data and code a
 result stands for.
 """
 
@@ -17,15 +17,19 @@ from sws.config import methods
 from sws.config.configuration import Configuration
 from sws.config.experiment import Experiment, load_experiment
 from sws.config.schema import ConfigurationError
+from sws.config.sections import Point
 from sws.data import datasets
 from sws.environment import CHECKOUT
 from sws.models import registry
 from sws.report.names import pair_title
-from sws.runs.records import Case, MethodPoint, Pair, profile_path, trials_path
+from sws.runs.records import Case, MethodPoint, Pair, checkpoint_root, profile_path, trials_path
 from sws.study.code_hash import code_hash, roots
 
-CHECKOUT_EXPERIMENTS = CHECKOUT / "config" / "experiments"
 METHOD, POINT = methods.OURS, "main"
+FOLLOWING = tuple(
+    method.name for method in methods.METHODS if method.settings.follows is not Point.follows
+)
+"""Methods that may take a number from a finished run of another, which never is one of these."""
 
 DATASET_TARGETS: Mapping[str, str] = {
     "mnist": "mnist",
@@ -148,7 +152,7 @@ class Plan:
             for pair in dict.fromkeys((*configuration.pairs, *SMOKE_PAIRS))
         }
         self.data_root = configuration.data_root or os.environ.get("SWS_DATA_ROOT") or None
-        self.checkpoint_root = checkpoint_root(configuration)
+        self.checkpoint_root = checkpoint_root(configuration.results, configuration.checkpoint_root)
 
     @functools.cached_property
     def missing(self) -> dict[str, str]:
@@ -230,12 +234,17 @@ class Plan:
         return int(self.threads(model) > 1)
 
     def environment(self) -> dict[str, str]:
-        """Variables by which jobs find raw data, checkpoints and nncodec, as absolute paths."""
-        found = {"SWS_CHECKPOINT_ROOT": str(self.checkpoint_root.absolute())}
-        if self.data_root:
-            found["SWS_DATA_ROOT"] = str(Path(self.data_root).expanduser().absolute())
+        """Variables by which jobs find raw data, checkpoints and nncodec, as absolute paths.
+
+        That of the raw data is there even if it is empty, so that no job looks for it elsewhere.
+        """
+        data = str(Path(self.data_root).expanduser().absolute()) if self.data_root else ""
+        found = {
+            "SWS_CHECKPOINT_ROOT": str(self.checkpoint_root.absolute()),
+            "SWS_DATA_ROOT": data,
+        }
         if self.configuration.nncodec:
-            found["SWS_NNCODEC"] = str(self.configuration.nncodec.expanduser().absolute())
+            found["SWS_NNCODEC"] = str(self.configuration.nncodec.absolute())
         return found
 
     def left_out(self) -> str:
@@ -327,7 +336,7 @@ class Plan:
 
 
 def points(target: str, experiment: Experiment) -> tuple[MethodPoint, ...]:
-    """(method, point) of the runs that a target wants of an experiment."""
+    """(method, point) of the runs that a target needs of an experiment."""
     if target not in COMPARING:
         return ((METHOD, POINT),)
     return tuple((method, point) for method, own in experiment.methods.items() for point in own)
@@ -343,13 +352,23 @@ def figure_names(target: str) -> list[str]:
     return [name for name in figures.FIGURES if target in COMPARING or name not in comparing]
 
 
+def config_places(name: str) -> list[Path]:
+    """Where a part of ``config/`` is looked for: in the working directory, then in the checkout."""
+    return [Path("config", name), CHECKOUT / "config" / name]
+
+
+def find_config(name: str = "config.yaml") -> Path | None:
+    """A file of ``config/``, in the first of :func:`config_places` that has it."""
+    return next((path for path in config_places(name) if path.is_file()), None)
+
+
 def find_experiment(name: str | Path, folder: Path | None = None) -> Experiment:
     """Read the experiment of a pair, or an experiment file.
 
     Parameters
     ----------
     name : ``<model>_<dataset>``, or the path of a YAML file.
-    folder : where to look for pairs; by default ``config/experiments`` here, then in the checkout.
+    folder : where to look for pairs; by default ``experiments`` in each of :func:`config_places`.
 
     Raises
     ------
@@ -358,7 +377,7 @@ def find_experiment(name: str | Path, folder: Path | None = None) -> Experiment:
     """
     if str(name).endswith((".yaml", ".yml")):
         return _read(Path(name))
-    places = [Path(folder)] if folder else [Path("config/experiments"), CHECKOUT_EXPERIMENTS]
+    places = [Path(folder)] if folder else config_places("experiments")
     found = [path for place in places if (path := place / f"{name}.yaml").is_file()]
     if not found:
         known = sorted({path.stem for place in places for path in place.glob("*.yaml")})
@@ -380,12 +399,6 @@ def _read(path: Path) -> Experiment:
         if value not in names:
             raise ConfigurationError(f"{path}: {key} = {value!r}: choose one of {', '.join(names)}")
     return experiment
-
-
-def checkpoint_root(configuration: Configuration) -> Path:
-    """Where checkpoints go: configured, ``$SWS_CHECKPOINT_ROOT``, or below the results."""
-    chosen = configuration.checkpoint_root or os.environ.get("SWS_CHECKPOINT_ROOT")
-    return Path(chosen) if chosen else configuration.results / ".checkpoints"
 
 
 def split_pair(pair: str) -> Pair:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sws.config import methods
-from sws.report import tables
+from sws.report import table1
+from sws.report.table import to_csv
 from sws.runs import published
 from sws.runs.records import (
     MAIN,
@@ -174,11 +175,9 @@ def _match(
     literature = published.read()
     expected: dict[str, Case] = {}
     for case in wanted:
-        rows = tables.table1(
-            results, [case.pair], seeds, [(case.method, case.point)], (), literature
-        )
+        rows = table1.rows(results, [case.pair], seeds, [(case.method, case.point)], (), literature)
         own = [row for row in rows if row["source"] == "measured"]
-        expected |= dict.fromkeys(tables.to_csv(own, tables.COLUMNS).splitlines()[1:], case)
+        expected |= dict.fromkeys(to_csv(own, table1.COLUMNS).splitlines()[1:], case)
     shown: set[str] = set()
     for target in targets:
         path = results / "tables" / target / "table1.csv"

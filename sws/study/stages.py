@@ -28,13 +28,14 @@ from torch import nn
 
 from sws import codec
 from sws.codec import rates
-from sws.compression.process import Compressed
+from sws.compression.process import Compressed, CompressionTask
 from sws.compression.trace import serialize
 from sws.config import methods
 from sws.config.experiment import Experiment
 from sws.config.schema import Settings
 from sws.config.sections import Point
 from sws.data.batches import TensorBatches
+from sws.errors import InputError, MissingFileError
 from sws.network.quantized import Architecture, QuantizedNetwork
 from sws.network.to_module import build_module
 from sws.runs import records
@@ -43,7 +44,7 @@ from sws.study.code_hash import roots
 from sws.study.locks import RunLock
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import protected
-from sws.training.loop import DivergedError, FitSettings, Method, Stopwatch, fit
+from sws.training.loop import DivergedError, FitSettings, Hooks, Stopwatch, fit
 from sws.training.on_device import Task
 
 HISTORY = (
@@ -128,7 +129,7 @@ def _peak_memory_mb() -> float:
 # --- pretrain -------------------------------------------------------------------------------------
 
 
-def pretrain(
+def run_pretraining(
     experiment: Experiment, seed: int, results: Path, *, checkpoints: Path, progress: bool = False
 ) -> Path:
     """Train the network on the whole training set; the test set is read once, at the end.
@@ -167,7 +168,7 @@ def pretrain_on(
         history = fit(
             model,
             task.batches(settings.batch_size, seed, settings.augmentation),
-            Method(),
+            Hooks(),
             fitting,
             seed=seed,
             checkpoint=checkpoint,
@@ -222,8 +223,8 @@ def _start_metrics(folder: Path) -> dict[str, Any]:
     """What was measured of the pre-trained network."""
     path = folder / "metrics.json"
     if not path.exists():
-        raise FileNotFoundError(
-            2, "no pre-trained network; run 'sws pretrain' for this pair and seed first", str(path)
+        raise MissingFileError(
+            f"{path}: no pre-trained network; run 'sws pretrain' for this pair and seed first"
         )
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -232,14 +233,14 @@ def load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Modu
     """The network that :func:`pretrain_on` left in a folder, on the task's device."""
     path = folder / "pretrained.safetensors"
     if not path.exists():
-        raise FileNotFoundError(
-            2, "no pre-trained network; run 'sws pretrain' for this pair and seed first", str(path)
+        raise MissingFileError(
+            f"{path}: no pre-trained network; run 'sws pretrain' for this pair and seed first"
         )
     model = task.build(experiment.model)
     try:
         model.load_state_dict(load_file(path, device=str(task.device)))
     except (RuntimeError, SafetensorError):
-        raise ValueError(
+        raise InputError(
             f"{path}: damaged, or of another network than {experiment.model}; "
             "delete the folder and run 'sws pretrain' again"
         ) from None
@@ -249,7 +250,7 @@ def load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Modu
 # --- compress -------------------------------------------------------------------------------------
 
 
-def compress(
+def run_compression(
     experiment: Experiment,
     method: str,
     point: str,
@@ -310,11 +311,10 @@ def _followed_metrics(results: Path, case: records.Case, seed: int) -> dict[str,
     """What was measured of the run that another one takes a number from."""
     found = records.read_run(results, case, seed)
     if found is None:
-        raise FileNotFoundError(
-            2,
-            f"needed first; run 'sws compress {case.model}_{case.dataset} --method {case.method} "
-            f"--point {case.point} --seed {seed}'",
-            str(case.folder(results, seed) / "metrics.json"),
+        raise MissingFileError(
+            f"{case.folder(results, seed) / 'metrics.json'}: needed first; run 'sws compress "
+            f"{case.model}_{case.dataset} --method {case.method} --point {case.point} "
+            f"--seed {seed}'"
         )
     return dict(found.metrics)
 
@@ -350,17 +350,16 @@ def compress_on(
     )
     saved: dict[str, Checkpoint] = {}
 
-    def checkpoint(stage: str) -> Checkpoint:
-        path = Path(checkpoints) / _below(folder) / f"{stage}.pt"
-        return saved.setdefault(stage, Checkpoint(path, identity))
+    def checkpoint(phase: str) -> Checkpoint:
+        path = Path(checkpoints) / _below(folder) / f"{phase}.pt"
+        return saved.setdefault(phase, Checkpoint(path, identity))
 
     first_layer, first = next((n, p) for n, p in model.named_parameters() if p.ndim > 1)
     filters = first.detach().contiguous().cpu().numpy().copy()
-    compressed = method_module(method).compress(
+    to_compress = CompressionTask(
         model,
         batches_of(task, settings, seed),
         task.images,
-        settings,
         seed=seed,
         checkpoint=checkpoint,
         measure=task.error,
@@ -369,6 +368,7 @@ def compress_on(
         input_spec=task.input_spec,
         progress=progress,
     )
+    compressed = method_module(method).compress(to_compress, settings)
     with Stopwatch() as encoding:
         data = codec.encode(compressed.network)
     with Stopwatch() as decoding:
@@ -448,7 +448,7 @@ def evaluate_file(path: Path, dataset: str) -> tuple[float, int]:
     network = codec.read(path)
     task = Task.load(dataset)
     if network.input is not None and tuple(network.input.shape) != task.dataset.input_shape:
-        raise ValueError(
+        raise InputError(
             f"{path}: expects images of shape {tuple(network.input.shape)}, "
             f"and those of {dataset} are {task.dataset.input_shape}"
         )

@@ -166,7 +166,7 @@ def is_held(lock: Path) -> bool:
 def read_lock(lock: Path) -> tuple[str, str]:
     """The process that holds a lock, or held it last, and its last line; empty if there is none."""
     try:
-        first, _, note = lock.read_text(encoding="utf-8").partition("\n")
+        first, _, note = lock.read_text(encoding="utf-8", errors="replace").partition("\n")
     except OSError:
         return "", ""
     pid, _, host = first.partition(" ")

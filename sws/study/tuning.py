@@ -19,7 +19,7 @@ from sws.config.experiment import Experiment
 from sws.config.schema import ConfigurationError, validated
 from sws.config.sections import Point
 from sws.files import write_text
-from sws.report.tables import to_csv
+from sws.report.table import to_csv
 from sws.runs.records import trials_path
 from sws.study.locks import RunLock
 from sws.study.stages import compress_on, load_pretrained, method_module, pretrain_on, set_up

@@ -1,7 +1,7 @@
-"""The one training loop. It knows no method: pre-training is the method that adds nothing.
+"""The one training loop. It knows no method: pre-training is training with hooks that do nothing.
 
-A method hooks into :func:`fit` at five places (:class:`Method`); that is all that priors, masks,
-projections and per-cluster gradients need.
+A method acts inside :func:`fit` by its :class:`Hooks`; that is all that priors, masks, projections
+and per-cluster gradients need.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sws.errors import InputError, SwsError
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import between
 
@@ -28,11 +29,11 @@ CHECK_EVERY = 20  # steps between looks at the loss, which a GPU has to be waite
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
-class DivergedError(RuntimeError):
+class DivergedError(SwsError, RuntimeError):
     """Training met a value it cannot go on from; the message names step, quantity and remedy."""
 
 
-class OutOfMemoryError(RuntimeError):
+class OutOfMemoryError(SwsError, RuntimeError):
     """A step did not fit into memory; the message names the epoch and what would help."""
 
 
@@ -68,8 +69,8 @@ class FitSettings:
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
 
 
-class Method:
-    """What a training method may add to the loop; this one adds nothing."""
+class Hooks:
+    """What a method may add to the loop, at the places where it is called; these add nothing."""
 
     def attach(self, model: nn.Module) -> None:
         """Called once, before the first epoch, with the model that will be trained."""
@@ -128,7 +129,7 @@ class History:
         lines = [",".join(columns)]
         for row in self.rows:
             lines.append(",".join(_field(row.get(c)) for c in columns))
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _field(value: float | str | None) -> str:
@@ -140,7 +141,7 @@ def _field(value: float | str | None) -> str:
 def fit(
     model: nn.Module,
     batches: Batches,
-    method: Method,
+    hooks: Hooks,
     settings: FitSettings,
     *,
     seed: int = 0,
@@ -153,11 +154,25 @@ def fit(
 
     Parameters
     ----------
-    batches : ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
-    method : what to add to plain training.
-    checkpoint : written at the start and after every epoch, and resumed from if it fits (same bytes
-        in the end as without the interruption).
-    validate : error in per cent on held-out data, called after every epoch.
+    model : nn.Module
+        Trained in place.
+    batches : callable
+        ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
+    hooks : Hooks
+        What to add to plain training.
+    settings : FitSettings
+        How long and how fast.
+    seed : int
+        Of torch's global generator.
+    checkpoint : Checkpoint, optional
+        Written at the start and after every epoch, and resumed from if it fits (same bytes in the
+        end as without the interruption).
+    validate : callable, optional
+        Error in per cent on held-out data, called after every epoch.
+    description : str
+        Name of this training in bars and logs.
+    progress : bool
+        Whether to show progress bars.
 
     Raises
     ------
@@ -167,10 +182,10 @@ def fit(
         If a step does not fit into memory; the same holds.
     """
     model.zero_grad(set_to_none=True)  # what an earlier training left must not reach the first step
-    method.attach(model)
-    groups = method.parameter_groups(model, settings)
+    hooks.attach(model)
+    groups = hooks.parameter_groups(model, settings)
     optimizer = _optimizer(groups, settings)
-    method.prepare(optimizer)
+    hooks.prepare(optimizer)
     history, first = History(), 0
     started = time.perf_counter()
     torch.manual_seed(seed)
@@ -181,7 +196,7 @@ def fit(
                 {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
-                    "method": method.state_dict(),
+                    "hooks": hooks.state_dict(),
                     "history": history.rows,
                     "epoch": epochs,
                     "seconds": history.seconds,
@@ -192,7 +207,7 @@ def fit(
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        method.load_state_dict(saved["method"])
+        hooks.load_state_dict(saved["hooks"])
         history.rows, first = saved["history"], saved["epoch"]
         history.seconds = saved["seconds"]
         started -= history.seconds
@@ -201,10 +216,10 @@ def fit(
     else:
         save(0)
     for epoch in range(first, settings.epochs):
-        method.begin_epoch(epoch, settings.epochs)
+        hooks.begin_epoch(epoch, settings.epochs)
         try:
             row = _train_epoch(
-                model, batches, method, settings, optimizer, epoch, description, progress
+                model, batches, hooks, settings, optimizer, epoch, description, progress
             )
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
@@ -214,8 +229,8 @@ def fit(
                 "batch_size, or set bfloat16, or run fewer jobs at a time"
             ) from error
         row["error_val_pct"] = validate(model) if validate is not None else None
-        method.end_epoch(epoch, settings.epochs)
-        history.rows.append(row | method.record())
+        hooks.end_epoch(epoch, settings.epochs)
+        history.rows.append(row | hooks.record())
         history.seconds = time.perf_counter() - started
         save(epoch + 1)
         LOG.info("%s epoch %d/%d: %s", description, epoch + 1, settings.epochs, _line(row))
@@ -237,7 +252,7 @@ def _optimizer(groups: list[dict[str, Any]], settings: FitSettings) -> torch.opt
 
 
 def _train_epoch(
-    model, batches, method, settings, optimizer, epoch, description, progress
+    model, batches, hooks, settings, optimizer, epoch, description, progress
 ) -> dict[str, float | None]:
     model.train()
     device = next(model.parameters()).device
@@ -258,14 +273,14 @@ def _train_epoch(
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
             logits = model(x)
         loss = cross_entropy = F.cross_entropy(logits.float(), y)
-        if (penalty := method.penalty()) is not None:
+        if (penalty := hooks.penalty()) is not None:
             loss = loss + penalty
             penalties += float(penalty.detach())
         optimizer.zero_grad(set_to_none=False)
         loss.backward()
-        method.after_backward()
+        hooks.after_backward()
         optimizer.step()
-        method.after_step()
+        hooks.after_step()
         with torch.no_grad():
             wrong = (logits.argmax(dim=1) != y).sum()
             total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
@@ -273,7 +288,7 @@ def _train_epoch(
         if (number + 1) % CHECK_EVERY == 0:
             _check_finite(total, epoch, number, settings)
     if not seen:
-        raise ValueError(
+        raise InputError(
             f"epoch {epoch + 1} yielded no batch; batches(epoch) must give new ones every time"
         )
     _check_finite(total, epoch, number, settings)

@@ -24,8 +24,8 @@ rule pretrain:
         results=lambda wildcards: RESULTS,
         identity=lambda w: PLAN.identity("pretrain", f"{w.model}_{w.dataset}"),
     shell:
-        "sws --log {log} pretrain {wildcards.model}_{wildcards.dataset}"
-        " --seed {wildcards.seed} --results {params.results}"
+        "sws --log {log:q} pretrain {wildcards.model:q}_{wildcards.dataset:q}"
+        " --seed {wildcards.seed:q} --results {params.results:q}"
 
 
 rule compress:
@@ -35,8 +35,6 @@ rule compress:
             "pretrained.safetensors",
             "metrics.json",
         ),
-        # a method that matches the size of another's file waits for that file
-        lambda w: PLAN.followed(f"{w.model}_{w.dataset}", w.method, w.point, w.seed),
     output:
         multiext(
             f"{RESULTS}/runs/{{model}}_{{dataset}}/{{method}}/{{point}}/seed-{{seed}}/",
@@ -47,6 +45,8 @@ rule compress:
         ),
     log:
         "logs/compress/{model}_{dataset}/{method}/{point}/seed-{seed}.log",
+    wildcard_constraints:
+        method=f"(?!(?:{'|'.join(plan.FOLLOWING)})/)[a-z0-9-]+",
     threads: lambda w: PLAN.threads(w.model)
     resources:
         gpu=lambda w: PLAN.gpus(w.model),
@@ -56,6 +56,20 @@ rule compress:
         results=lambda wildcards: RESULTS,
         identity=lambda w: PLAN.identity("compress", f"{w.model}_{w.dataset}", w.method, w.point),
     shell:
-        "sws --log {log} compress {wildcards.model}_{wildcards.dataset}"
-        " --method {wildcards.method} --point {wildcards.point}"
-        " --seed {wildcards.seed} --results {params.results}"
+        "sws --log {log:q} compress {wildcards.model:q}_{wildcards.dataset:q}"
+        " --method {wildcards.method:q} --point {wildcards.point:q}"
+        " --seed {wildcards.seed:q} --results {params.results:q}"
+
+
+# A method that matches the size of another's file waits for that file. It has a rule of its own: a
+# rule that waits for itself never starts under `--until compress`.
+use rule compress as compress_following with:
+    input:
+        multiext(
+            f"{RESULTS}/pretrained/{{model}}_{{dataset}}/seed-{{seed}}/",
+            "pretrained.safetensors",
+            "metrics.json",
+        ),
+        lambda w: PLAN.followed(f"{w.model}_{w.dataset}", w.method, w.point, w.seed),
+    wildcard_constraints:
+        method="|".join(plan.FOLLOWING),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sws.config.sections import Precision
+from sws.config.soft_weight_sharing import Proportion
+from sws.prior.hyper_priors import BetaPrior, GammaPrior, beta_prior, gamma_prior
 from sws.report.figures import style
 from sws.report.figures.subject import Subject, in_units
 from sws.report.names import model_title
@@ -20,30 +23,16 @@ from sws.runs.records import Pair
 PAPER_MODE = 400.0  # λ* = 1/0.05²: the paper's "variance 0.05" is a standard deviation (App. B).
 VARIANCES = (1e3, 3e3, 1e4, 3e4)
 BETA_MODE = 0.9
-PSEUDO_COUNTS = (5, 10, 50, 200)
+TOTALS = (5, 10, 50, 200)
 LINES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True)
 class InUse:
-    """A hyper-prior of our runs: of a Gamma (α, β), of a Beta (α, β) on π_0."""
+    """A hyper-prior of our runs, and whose it is."""
 
-    kind: Literal["gamma", "beta"]
     label: str
-    alpha: float
-    beta: float
-
-
-def gamma_from_mode(mode: float, variance: float) -> tuple[float, float]:
-    """(α, β) of the Gamma density with a given mode (α − 1)/β and variance α/β² (App. B)."""
-    rate = (mode + np.sqrt(mode**2 + 4 * variance)) / (2 * variance)
-    return 1 + mode * rate, rate
-
-
-def beta_from_mode(mode: float, pseudo_count: float) -> tuple[float, float]:
-    """(α, β) of the Beta density with a given mode (α − 1)/(α + β − 2) and α + β."""
-    alpha = 1 + mode * (pseudo_count - 2)
-    return alpha, pseudo_count - alpha
+    prior: GammaPrior | BetaPrior
 
 
 def in_use(settings: Mapping[Pair, Mapping[str, Any]], weights: Mapping[Pair, int]) -> list[InUse]:
@@ -54,58 +43,47 @@ def in_use(settings: Mapping[Pair, Mapping[str, Any]], weights: Mapping[Pair, in
     settings : pair → its settings, as plain values; their ``prior`` section is what counts.
     weights : pair → number of weights; without it, a Beta (a fraction of it) is left out.
     """
-    found: dict[tuple, list[str]] = {}
+    found: dict[tuple[str, GammaPrior | BetaPrior], list[str]] = {}
     for pair, point in settings.items():
         prior, name = point["prior"], model_title(pair[0]) + in_units(point)
         for part, key in (("zero component", "zero_precision"), ("others", "precision")):
-            if values := _gamma(prior.get(key)):
-                found.setdefault(("gamma", part, *values), []).append(name)
-        share = prior.get("zero_proportion") or {}
-        if share.get("learned") and share.get("pseudo_count") and pair in weights:
-            # The pseudo-count is α + β − 2: what the hyper-prior adds to the weights' own votes.
-            values = beta_from_mode(share["value"], share["pseudo_count"] * weights[pair] + 2)
-            found.setdefault(("beta", "π₀", *values), []).append(name)
+            setting = Precision.model_validate(prior[key]) if prior.get(key) else None
+            if setting is not None and setting.deviation is None:  # annealing() has the others
+                gamma = gamma_prior(setting, weights.get(pair, 0), progress=0.0)
+                found.setdefault((part, gamma), []).append(name)
+        share = Proportion.model_validate(prior.get("zero_proportion") or {})
+        beta = beta_prior(share, weights[pair]) if pair in weights else None
+        if beta is not None and share.pseudo_count:  # without one, it is uniform
+            found.setdefault(("π₀", beta), []).append(name)
     return [
-        InUse(kind, f"{', '.join(dict.fromkeys(names))}: {part}", alpha, beta)
-        for (kind, part, alpha, beta), names in found.items()
+        InUse(f"{', '.join(dict.fromkeys(names))}: {part}", prior)
+        for (part, prior), names in found.items()
     ]
-
-
-def _gamma(values: object) -> tuple[float, float] | None:
-    if not isinstance(values, Mapping):
-        return None
-    if values.get("alpha") and values.get("beta"):
-        return float(values["alpha"]), float(values["beta"])
-    if values.get("mode") and values.get("variance"):
-        alpha, beta = gamma_from_mode(values["mode"], values["variance"])
-        return float(alpha), float(beta)
-    return None
 
 
 def draw_gamma(subject: Subject) -> Figure:
     """Gamma densities at the paper's mode for several variances, and those in use."""
     from scipy import stats  # the workflow reads the names of figures at every start
 
-    ours = _ours(subject, "gamma")
+    ours = _ours(subject, GammaPrior)
     schedules = annealing(subject.settings)
     figure, panels = _panels(bool(ours) + bool(schedules))
     grid = np.linspace(1, 900, 1200)
     for variance, line, colour in zip(VARIANCES, LINES, _colours(), strict=True):
-        alpha, beta = gamma_from_mode(PAPER_MODE, variance)
-        label = f"variance {variance:,.0f}  (α = {alpha:.3g}, β = {beta:.3g})"
-        panels[0].plot(
-            grid, stats.gamma.pdf(grid, alpha, scale=1 / beta), line, color=colour, label=label
-        )
+        prior = GammaPrior.from_mode_and_variance(PAPER_MODE, variance)
+        label = f"variance {variance:,.0f}  (α = {prior.alpha:.3g}, β = {prior.beta:.3g})"
+        density = stats.gamma.pdf(grid, prior.alpha, scale=1 / prior.beta)
+        panels[0].plot(grid, density, line, color=colour, label=label)
     _mark(panels[0], PAPER_MODE, "mode 400: σ = 0.05")
     panels[0].set_title("at the paper's mode, as in its figure 5")
     if ours:
-        parts = [stats.gamma(prior.alpha, scale=1 / prior.beta) for prior in ours]
+        parts = [stats.gamma(use.prior.alpha, scale=1 / use.prior.beta) for use in ours]
         low = max(1e-3, min(p.ppf(0.0005) for p in parts))
         grid = np.linspace(low, max(p.ppf(0.9995) for p in parts), 2000)
-        for prior, part, look in zip(ours, parts, _looks(), strict=False):
-            mode = (prior.alpha - 1) / prior.beta
-            label = f"{prior.label}\nα = {prior.alpha:,.5g}, β = {prior.beta:,.4g}, "
-            label += f"mode {mode:,.0f} (σ = {mode**-0.5:.3g})"
+        for use, part, look in zip(ours, parts, _looks(), strict=False):
+            prior = use.prior
+            label = f"{use.label}\nα = {prior.alpha:,.5g}, β = {prior.beta:,.4g}, "
+            label += f"mode {prior.mode:,.0f} (σ = {prior.mode**-0.5:.3g})"
             panels[1].plot(grid, part.pdf(grid), label=label, **look)
         panels[1].set_title("in use here (at the start of retraining)")
     if schedules:
@@ -158,25 +136,27 @@ def _sigma_axis(axes: Axes) -> None:
 
 
 def draw_beta(subject: Subject) -> Figure:
-    """Beta densities at mode 0.9 for several pseudo-counts, and the one in use."""
+    """Beta densities at mode 0.9 for several α + β, and the one in use."""
     from scipy import stats  # the workflow reads the names of figures at every start
 
-    ours = _ours(subject, "beta")
+    ours = _ours(subject, BetaPrior)
     figure, panels = _panels(bool(ours))
     grid = np.linspace(0, 1, 1001)
-    for count, line, colour in zip(PSEUDO_COUNTS, LINES, _colours(), strict=True):
-        alpha, beta = beta_from_mode(BETA_MODE, count)
-        label = f"α + β = {count}  (α = {alpha:.4g}, β = {beta:.3g})"
-        panels[0].plot(grid, stats.beta.pdf(grid, alpha, beta), line, color=colour, label=label)
+    for total, line, colour in zip(TOTALS, LINES, _colours(), strict=True):
+        prior = BetaPrior.from_mode(BETA_MODE, total - 2)
+        label = f"α + β = {total}  (α = {prior.alpha:.4g}, β = {prior.beta:.3g})"
+        density = stats.beta.pdf(grid, prior.alpha, prior.beta)
+        panels[0].plot(grid, density, line, color=colour, label=label)
     _mark(panels[0], BETA_MODE, "mode 0.9", "right")
     panels[0].set_title("at mode 0.9, as in the paper's figure 6")
     if ours:
-        parts = [stats.beta(prior.alpha, prior.beta) for prior in ours]
+        parts = [stats.beta(use.prior.alpha, use.prior.beta) for use in ours]
         low, high = min(p.ppf(1e-5) for p in parts), max(p.ppf(1 - 1e-5) for p in parts)
         grid = np.linspace(low, high, 2000)
-        for prior, part, look in zip(ours, parts, _looks(), strict=False):
-            mode = (prior.alpha - 1) / (prior.alpha + prior.beta - 2)
-            label = f"{prior.label}\nα = {prior.alpha:,.7g}, β = {prior.beta:,.5g}, mode {mode:.5g}"
+        for use, part, look in zip(ours, parts, _looks(), strict=False):
+            prior = use.prior
+            label = f"{use.label}\nα = {prior.alpha:,.7g}, β = {prior.beta:,.5g}, "
+            label += f"mode {prior.mode:.5g}"
             panels[1].plot(grid, part.pdf(grid), label=label, **look)
         panels[1].xaxis.set_major_locator(MaxNLocator(5))
         panels[1].set_title("in use here")
@@ -187,9 +167,9 @@ def draw_beta(subject: Subject) -> Figure:
     return figure
 
 
-def _ours(subject: Subject, kind: str) -> list[InUse]:
+def _ours(subject: Subject, kind: type[GammaPrior] | type[BetaPrior]) -> list[InUse]:
     weights = {run.case.pair: int(run.metrics["weights"]) for run in subject.runs}
-    return [prior for prior in in_use(subject.settings, weights) if prior.kind == kind]
+    return [use for use in in_use(subject.settings, weights) if isinstance(use.prior, kind)]
 
 
 def _panels(extra: int) -> tuple[Figure, list[Axes]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from sws import codec
 from sws.codec import rates
-from sws.report.names import pair_title
+from sws.report.names import case_title, pair_title
+from sws.report.table import Block, Line, Table, number
+from sws.report.table import Record as Row
 from sws.runs.records import Case, ResultsError, Run, read_runs
+from sws.runs.seeds import over_seeds
 
 PARTS = ("indexes", "values", "codebook", "tables", "raw", "header")
 """Parts of a file, as in the ``bytes`` of metrics.json."""
@@ -22,7 +23,6 @@ COLUMNS = (
     *(f"bits_{part}" for part in PARTS),
     *("bits", "bits_per_nonzero", "bits_han", "bits_huffman"),
 )
-Row = dict[str, Any]
 
 
 def rows(
@@ -78,52 +78,53 @@ def run_rows(run: Run) -> list[Row]:
 
 
 HEADINGS = ("layer", "shape", "weights", "non-zero, %", "coding")
+WORDS = frozenset({"shape", "coding"})
+CAPTION = (
+    "Where the bits of each compressed file go, layer by layer, in means over the seeds named. "
+    "Look at the share of the whole, then at bits per non-zero: how well a layer is coded. The "
+    "last row of a block is what belongs to no layer: codebooks, header, checksum."
+)
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """The table for people: a block for each case, means over its seeds, parts never used left out.
+def table(records: Sequence[Row]) -> Table:
+    """The table of records: a block for each case, parts that are never used left out.
 
-    The last line of a block is what belongs to no layer: codebooks, header, checksum.
+    Parameters
+    ----------
+    records : sequence of dict
+        As :func:`rows` makes them.
     """
-    lines = [
-        "# Layers",
-        "",
-        "Bits in the compressed file by part, means over the seeds that are named.",
-        "",
-    ]
-    blocks: dict[Case, list[Row]] = {}
-    for row in rows:
+    by_case: dict[Case, list[Row]] = {}
+    for row in records:
         case = Case(row["model"], row["dataset"], row["method"], row["point"])
-        blocks.setdefault(case, []).append(row)
-    if not blocks:
-        lines += ["No finished run.", ""]
-    for case, here in blocks.items():
-        name = case.method + ("" if case.point == "main" else f", {case.point}")
-        seeds = sorted({row["seed"] for row in here})
-        lines += [f"## {pair_title(case.pair)}: {name}", "", f"Seeds: {', '.join(map(str, seeds))}"]
-        lines += ["", *_block(here), ""]
-    return "\n".join(lines)
+        by_case.setdefault(case, []).append(row)
+    blocks = [_block(case, here) for case, here in by_case.items()]
+    notes = () if blocks else ("No finished run.",)
+    return Table("layers", "Layers", CAPTION, COLUMNS, records, blocks, notes)
 
 
-def _block(rows: Sequence[Row]) -> list[str]:
+def _block(case: Case, rows: Sequence[Row]) -> Block:
     parts = [part for part in PARTS if any(row[f"bits_{part}"] for row in rows)]
     total = sum(row["bits"] for row in rows)
-    heads = [*HEADINGS, *parts, "bits", "bits a non-zero", "share, %"]
-    lines = ["| " + " | ".join(heads) + " |"]
-    lines.append("|---|---|---:|---:|---|" + "---:|" * (len(parts) + 3))
+    lines = []
     for layer in dict.fromkeys(row["layer"] for row in rows):
         same = [row for row in rows if row["layer"] == layer]
         codings = list(dict.fromkeys(row["coding"] for row in same if row["coding"]))
-        bits = fmean(row["bits"] for row in same)
-        cells = [layer, same[0]["shape"] or "", _mean(same, "weights", ",.0f")]
-        cells += [_mean(same, "nonzero_pct", ".2f"), "; ".join(codings)]
-        cells += [_mean(same, f"bits_{part}", ",.0f") for part in parts]
-        cells += [f"{bits:,.0f}", _mean(same, "bits_per_nonzero", ".2f")]
-        cells.append(f"{100 * sum(row['bits'] for row in same) / total:.1f}" if total else "–")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        cells = [layer, same[0]["shape"] or "", _mean(same, "weights", 0)]
+        cells += [_mean(same, "nonzero_pct", 2), "; ".join(codings)]
+        cells += [_mean(same, f"bits_{part}", 0) for part in parts]
+        cells += [_mean(same, "bits", 0), _mean(same, "bits_per_nonzero", 2)]
+        cells.append(number(100 * sum(r["bits"] for r in same) / total if total else None, None, 1))
+        lines.append(Line(cells))
+    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
+    return Block(
+        title=f"{pair_title(case.pair)}: {case_title(case)}",
+        headings=[*HEADINGS, *parts, "bits", "bits per non-zero", "share, %"],
+        lines=lines,
+        text=WORDS,
+        remark=f"Seeds: {seeds}.",
+    )
 
 
-def _mean(rows: Sequence[Row], column: str, form: str) -> str:
-    values = [row[column] for row in rows if row[column] is not None]
-    return format(fmean(values), form) if values else "–"
+def _mean(rows: Sequence[Row], column: str, digits: int) -> str:
+    return number(over_seeds(row[column] for row in rows).mean, None, digits)

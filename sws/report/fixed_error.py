@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
 from sws.config import methods
 from sws.report.names import pair_title
+from sws.report.table import Block, Line, Table, number
+from sws.report.table import Record as Row
 from sws.runs import published
 from sws.runs.published import Published
 from sws.runs.records import Pair, Run
+from sws.runs.seeds import over_seeds
 
 LEVELS = ("error_end_pct", "delta_pct")
 COLUMNS = (
@@ -25,7 +27,6 @@ COLUMNS = (
     *("file_bytes", "cr_file", "points", "seeds"),
 )
 KINDS = {"error_end_pct": "error", "delta_pct": "rise"}
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,22 @@ def operating_points(runs: Sequence[Run]) -> list[OperatingPoint]:
     found = []
     for case in dict.fromkeys(run.case for run in runs):
         metrics = [run.metrics for run in runs if run.case == case]
-        sizes = [float(m["bytes"]["file"]) for m in metrics]
-        errors = [float(m["error_end_pct"]) for m in metrics]
+        sizes = over_seeds(m["bytes"]["file"] for m in metrics)
+        errors = over_seeds(m["error_end_pct"] for m in metrics)
+        starts = over_seeds(m["error_start_pct"] for m in metrics)
         found.append(
             OperatingPoint(
                 method=case.method,
                 point=case.point,
                 seeds=len(metrics),
-                file_bytes=fmean(sizes),
-                file_bytes_sd=stdev(sizes) if len(sizes) > 1 else 0.0,
-                error_end_pct=fmean(errors),
-                error_end_sd=stdev(errors) if len(errors) > 1 else 0.0,
-                delta_pct=fmean(errors) - fmean(float(m["error_start_pct"]) for m in metrics),
-                nonzero=fmean(float(m["cr"]["nonzero"]) for m in metrics),
-                cr_file=fmean(float(m["cr"]["file"]) for m in metrics),
-                dense_bytes=fmean(float(m["bytes"]["dense"]) for m in metrics),
+                file_bytes=sizes.mean,
+                file_bytes_sd=sizes.sd or 0.0,
+                error_end_pct=errors.mean,
+                error_end_sd=errors.sd or 0.0,
+                delta_pct=errors.mean - starts.mean,
+                nonzero=over_seeds(m["cr"]["nonzero"] for m in metrics).mean,
+                cr_file=over_seeds(m["cr"]["file"] for m in metrics).mean,
+                dense_bytes=over_seeds(m["bytes"]["dense"] for m in metrics).mean,
             )
         )
     return found
@@ -159,32 +161,42 @@ def _levels(
     return found
 
 
-def to_markdown(table: Sequence[Row]) -> str:
-    """For people: a block for each pair, a column for each level."""
-    lines = ["# Ratio at a fixed error, and at a fixed rise over the start", ""]
-    for pair in dict.fromkeys((row["model"], row["dataset"]) for row in table):
-        here = [row for row in table if (row["model"], row["dataset"]) == pair]
+CAPTION = (
+    "The ratio (CR file, of a file on disk) that each method reaches at an error, and at a rise of "
+    "the error over the start, that is the same for all. Compare down a column: the largest number "
+    "is the smallest file for the same loss."
+)
+NOTES = (
+    "Errors on the test set, means over seeds. Between the points of a method the error is "
+    "interpolated in the logarithm of the bytes, but not between the variants of Appendix C. ≥: "
+    "its smallest file reaches the level already. –: none of its files does.",
+)
+
+
+def table(records: Sequence[Row]) -> Table:
+    """For people: a block for each pair, a column for each level.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        As :func:`rows` makes them.
+    """
+    blocks = []
+    for pair in dict.fromkeys((row["model"], row["dataset"]) for row in records):
+        here = [row for row in records if (row["model"], row["dataset"]) == pair]
         levels = list(dict.fromkeys((r["kind"], r["level"], r["whose"]) for r in here))
         heads = [f"{kind} ≤ {level:.2f} ({whose})" for kind, level, whose in levels]
-        heads = ["method", "points", "seeds", *heads]
-        lines += [f"## {pair_title(pair)}", "", "| " + " | ".join(heads) + " |"]
-        lines += ["|" + "---|" + "---:|" * (len(heads) - 1)]
+        lines = []
         for method in dict.fromkeys(row["method"] for row in here):
             own = [row for row in here if row["method"] == method]
-            cells = [method, str(own[0]["points"]), str(own[0]["seeds"]), *map(_cell, own)]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-    lines += [
-        "CR file, errors on the test set, means over seeds. Between the points of a method the "
-        "error is interpolated in the logarithm of the bytes, but not between the variants of "
-        "Appendix C. ≥: its smallest file reaches the level already. –: none of its files does.",
-        "",
-    ]
-    return "\n".join(lines)
+            cells = [methods.spec(method).title, str(own[0]["points"]), str(own[0]["seeds"])]
+            lines.append(Line([*cells, *map(_cell, own)], strong=method == methods.OURS))
+        blocks.append(Block(pair_title(pair), ["method", "points", "seeds", *heads], lines))
+    title = "Ratio at a fixed error, and at a fixed rise over the start"
+    return Table("fixed", title, CAPTION, COLUMNS, records, blocks, NOTES)
 
 
 def _cell(row: Row) -> str:
-    if row["cr_file"] is None:
-        return "–"
-    text = f"{row['cr_file']:.1f}" if row["cr_file"] < 100 else f"{row['cr_file']:.0f}"
+    ratio = row["cr_file"]
+    text = number(ratio, None, None if ratio is None else 1 if ratio < 100 else 0)
     return f"≥ {text}" if row["status"] == "at most" else text
