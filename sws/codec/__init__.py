@@ -1,7 +1,7 @@
 """QuantizedNetwork ⇄ the bytes of a ``.sws`` file.
 
-NumPy and an entropy coder (constriction), no deep-learning framework. ``docs/format.md`` describes
-the format for whoever writes another reader.
+NumPy and compiled loops, no deep-learning framework. ``docs/format.md`` describes the format for
+whoever writes another reader.
 """
 
 from sws.codec.container import (
@@ -11,6 +11,7 @@ from sws.codec.container import (
     describe,
     encode,
     read,
+    read_file,
     write,
 )
 from sws.codec.errors import CorruptFileError
@@ -23,5 +24,6 @@ __all__ = [
     "describe",
     "encode",
     "read",
+    "read_file",
     "write",
 ]

@@ -28,10 +28,10 @@ from __future__ import annotations
 READING, LOW, RANGE, POINT, AT, END = range(6)
 SPENT = 6  # 2^-16 bits charged to each of four parts
 INDEXES, VALUES, CODEBOOK, RAW = range(4)
-BITS = 10  # how many bits were coded
-ROWS, GROUPS, SIZE, WIDTH, LAG, NEGATIVE, POSITIVE = range(11, 18)
-GROUP_SLOTS, SIGN_SLOTS, PAST, GROUP_PAST, UPSTREAM, ALIVE = range(18, 24)  # from COLUMNS on
-TYPE, ROLE, EXPONENT, MANTISSA, PART = range(24, 29)  # of a raw tensor; SIZE: bytes, ROWS: values
+BITS, LIMIT = 10, 11  # how many bits were coded, and how many may be
+ROWS, GROUPS, SIZE, WIDTH, LAG, NEGATIVE, POSITIVE = range(12, 19)
+GROUP_SLOTS, SIGN_SLOTS, PAST, GROUP_PAST, UPSTREAM, ALIVE = range(19, 25)  # from COLUMNS on
+TYPE, ROLE, EXPONENT, MANTISSA, PART = range(25, 30)  # of a raw tensor; SIZE: bytes, ROWS: values
 INPUT, BASE, FOUND, STRETCHED = 32, 38, 39, 45  # six slots, their base, what is in them
 STATE = 64
 

@@ -1,8 +1,9 @@
-"""The inner loops as machine code: compiled once for each kind of processor, then read from a cache.
+"""The inner loops as machine code: compiled once for each kind of processor, then cached.
 
-numba compiles :mod:`~sws.codec.matrix_coding` and :mod:`~sws.codec.raw_coding` and takes ten
-seconds; importing it takes a third of one, too long for reading a small file. So what it made is
-kept as an object file, which llvmlite, numba's own compiler, loads by itself in a twentieth.
+numba compiles :mod:`~sws.codec.matrix_coding` and :mod:`~sws.codec.raw_coding` and takes ten to
+twenty seconds; importing it takes a third of one, too long for reading a small file. So what it
+made is kept as an object file, which llvmlite, numba's own compiler, loads by itself in a
+twentieth.
 
 The cache lies beside this file, or in the user's cache folder where that cannot be written. Its
 name tells sources, versions and processor, so that nothing stale or foreign is loaded; a file
@@ -71,9 +72,7 @@ def interpreted() -> Kernels:
 
         return run
 
-    return Kernels(
-        on_lists(matrix_coding.code_matrix), on_lists(raw_coding.code_raw), "python"
-    )
+    return Kernels(on_lists(matrix_coding.code_matrix), on_lists(raw_coding.code_raw), "python")
 
 
 def _just_in_time() -> Kernels:
@@ -113,9 +112,7 @@ def _machine_code() -> Kernels:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(data))
     engine.finalize_object()
-    return Kernels(
-        _callable(engine, *CODE_MATRIX), _callable(engine, *CODE_RAW), "machine code"
-    )
+    return Kernels(_callable(engine, *CODE_MATRIX), _callable(engine, *CODE_RAW), "machine code")
 
 
 def _fingerprint(cpu: str, features: str) -> str:

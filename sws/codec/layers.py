@@ -81,7 +81,7 @@ def best_lag(layout: Layout, levels: np.ndarray) -> int:
         return 1
     alive = levels.reshape(layout.rows, layout.groups) != 0
     rows = max(1, LAG_CELLS // max(1, layout.groups))
-    alive = alive[:: -(-layout.rows // rows)][:, : 16 * LAG_CELLS]
+    alive = alive[:: max(1, -(-layout.rows // rows))][:, : 16 * LAG_CELLS]
     padded = np.zeros((alive.shape[0], alive.shape[1] + LONGEST_LAG), bool)
     padded[:, : alive.shape[1]] = alive
     flat = padded.reshape(-1)

@@ -19,34 +19,36 @@ from sws.codec.bit_coding import (
     ALIVE,
     AT,
     BASE,
+    BITS,
     CELL,
     CELL_SET,
-    COLUMNS,
     COLUMN_FLAG,
     COLUMN_SET,
+    COLUMNS,
     COUNT,
     END,
     GROUP,
-    GROUPS,
     GROUP_PAST,
     GROUP_SET,
     GROUP_SLOTS,
+    GROUPS,
     INDEXES,
     INPUT,
     KERNEL_SET,
     LAG,
+    LIMIT,
     MAGNITUDE,
     MAGNITUDE_SET,
     NEGATIVE,
     PAST,
     POSITIVE,
     READING,
-    ROWS,
     ROW_CELL,
     ROW_FLAG,
     ROW_GROUP,
     ROW_SET,
     ROW_SIGN,
+    ROWS,
     SECONDARY,
     SIGN,
     SIGN_SET,
@@ -184,7 +186,7 @@ def code_cell(s, m, data, x, at, column, bit):
     s[INPUT + 1] = ROW_CELL
     s[INPUT + 2] = CELL + 1 + row * 32 + level(m, slot, CELL)
     s[INPUT + 3] = CELL + 3400 + past
-    s[INPUT + 4] = CELL + 3700 + near * 4 + (past & 3)
+    s[INPUT + 4] = CELL + 3700 + near
     s[INPUT + 5] = CELL + 4000 + (past & 3) + 4 * left + 16 * right + 64 * min(count, 3)
     curve = SECONDARY + 64 * (24 + near)
     return code_mixed(s, m, data, WEIGHTS + 8 * CELL_SET, curve, INDEXES, bit)
@@ -229,7 +231,7 @@ def code_value(s, m, data, x, at, column, place, found, signs, last, value):
         above -= negative
     above, last = min(above, 15), min(last, 15)
     node, coded = 1, 0
-    for k in range(length(entries - 1) - 1, -1, -1):
+    for k in range(length(max(entries - 1, 0)) - 1, -1, -1):
         if coded | 1 << k >= entries:
             node <<= 1
             continue
@@ -269,8 +271,6 @@ def code_matrix(s, m, data, x):
         flags = flags << 1 & 255 | bit
         if bit == 0:
             continue
-        if s[AT] > s[END] and not s[READING]:
-            return
         m[ROW_CELL] = m[CELL] & ~COUNT | 3
         m[ROW_GROUP] = m[GROUP] & ~COUNT | 3
         m[ROW_SIGN] = m[SIGN] & ~COUNT | 1
@@ -278,6 +278,8 @@ def code_matrix(s, m, data, x):
         for g in range(groups):
             if m[alive + g] == 0:
                 continue
+            if s[BITS] > s[LIMIT] or (s[AT] > s[END] and not s[READING]):
+                return
             at = start + g * size
             if size > 1:
                 bit = 0

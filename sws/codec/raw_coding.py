@@ -105,9 +105,7 @@ def code_raw(s, m, data, y, units):
         value = y[i]
         if s[EXPONENT]:
             unit = units[i]
-            head = code_head(
-                s, m, data, role, unit & 31, before, unit >> 5, value >> s[MANTISSA]
-            )
+            head = code_head(s, m, data, role, unit & 31, before, unit >> 5, value >> s[MANTISSA])
             value = code_mantissa(s, m, data, role, head, before, value)
             units[i] = unit & 31 | head << 5
             before = head
