@@ -159,7 +159,7 @@ class Coder:
     def _run(self, loop, room: int, *arrays: np.ndarray) -> None:
         """Run a loop; when writing and the room was too small, once more with twice as much."""
         if self._reading:
-            loop(self._s, self._m, self._data, *arrays)
+            loop(self._s, _tables(), self._m, self._data, *arrays)
             return
         room += ROOM
         while True:
@@ -167,7 +167,7 @@ class Coder:
             at = int(self._s[b.AT])
             self._data = np.concatenate([self._data[:at], np.zeros(room, np.uint8)])
             self._s[b.END] = self._data.size
-            loop(self._s, self._m, self._data, *arrays)
+            loop(self._s, _tables(), self._m, self._data, *arrays)
             if self._s[b.AT] <= self._s[b.END]:
                 return
             room *= 2
@@ -177,24 +177,34 @@ class Coder:
 
 
 @functools.cache
-def _new_model() -> np.ndarray:
-    """The model before anything is coded (docs/format.md, "Tables")."""
-    m = np.zeros(b.LOCAL, np.int64)
+def _tables() -> np.ndarray:
+    """What never changes (docs/format.md, "Tables")."""
+    t = np.zeros(b.TABLES, np.uint16)
     chances = np.maximum(np.arange(65536), 1)
     stretched = _log2(chances) - _log2(65536 - chances)
-    m[b.STRETCH : b.STRETCH + 65536] = np.clip(stretched, -b.BOUND, b.BOUND)
+    stretched = np.clip(stretched, -b.BOUND, b.BOUND) + 4096
+    t[: b.FINE] = stretched[: b.FINE]
+    t[b.STRETCH + b.FINE : b.STRETCH_HIGH] = stretched[::16]
+    t[b.STRETCH_HIGH : b.SQUASH] = stretched[-b.FINE :]
     for x in range(b.BOUND + 1):
         odds = (256 + x % 256) << (x // 256)  # 256 · 2^(x/256), piecewise linear
         rare = max(1, 256 * 65536 // (256 + odds))
-        m[b.SQUASH + b.BOUND - x] = rare
-        m[b.SQUASH + b.BOUND + x] = 65536 - rare
-    m[b.RATES : b.RATES + 1024] = 65536 * 5 // (5 * np.arange(1024) + 11)
+        t[b.SQUASH + b.BOUND - x] = rare
+        t[b.SQUASH + b.BOUND + x] = 65536 - rare
+    t[b.RATES : b.TABLES] = 65536 * 5 // (5 * np.arange(1024) + 11)
+    return t
+
+
+@functools.cache
+def _new_model() -> np.ndarray:
+    """The model before anything is coded."""
+    m = np.zeros(b.LOCAL, np.int64)
     shares = np.maximum(np.arange(4096), 0.5) / 4096
     m[b.COSTS : b.COSTS + 4096] = np.round(-65536 * np.log2(shares))  # for the bill, not for bits
     m[b.WEIGHTS : b.SECONDARY] = FIRST_WEIGHT
     for k in range(33):
         at = min(max(256 * k - 4096, -b.BOUND), b.BOUND)
-        m[b.SECONDARY + k : b.SLOTS : 64] = m[b.SQUASH + b.BOUND + at] << 8
+        m[b.SECONDARY + k : b.SLOTS : 64] = int(_tables()[b.SQUASH + b.BOUND + at]) << 8
     m[b.SLOTS :] = 1 << 41  # one half, never seen
     m.flags.writeable = False
     return m

@@ -30,8 +30,8 @@ from sws.codec import bit_coding, matrix_coding, raw_coding
 from sws.files import write_bytes
 
 MODULES = (bit_coding, matrix_coding, raw_coding)
-CODE_MATRIX = ("code_matrix", ("int64", "int64", "uint8", "uint16"))
-CODE_RAW = ("code_raw", ("int64", "int64", "uint8", "int64", "int64"))
+CODE_MATRIX = ("code_matrix", ("int64", "uint16", "int64", "uint8", "uint16"))
+CODE_RAW = ("code_raw", ("int64", "uint16", "int64", "uint8", "int64", "int64"))
 
 
 class Kernels(NamedTuple):

@@ -18,7 +18,6 @@ from __future__ import annotations
 from sws.codec.bit_coding import (
     ALIVE,
     AT,
-    BASE,
     BITS,
     CELL,
     CELL_SET,
@@ -33,7 +32,6 @@ from sws.codec.bit_coding import (
     GROUP_SLOTS,
     GROUPS,
     INDEXES,
-    INPUT,
     KERNEL_SET,
     LAG,
     LIMIT,
@@ -59,19 +57,19 @@ from sws.codec.bit_coding import (
     WEIGHTS,
     WIDTH,
     code_mixed,
-    learn,
     length,
     level,
+    moved,
 )
 
 
-def code_columns(s, m, data):
+def code_columns(s, t, m, data):
     """Which columns have no non-zero at all."""
     groups = s[GROUPS]
     up, alive = COLUMNS + s[UPSTREAM], COLUMNS + s[ALIVE]
     lag = s[LAG]
     run = 0
-    s[BASE] = COLUMN_FLAG
+    base = COLUMN_FLAG
     for g in range(groups):
         one = m[alive + g - 1] if g > 0 else 2
         two = m[alive + g - 2] if g > 1 else 2
@@ -79,48 +77,68 @@ def code_columns(s, m, data):
         right = m[alive + g - lag + 1] if g >= lag and lag > 1 else 2
         left = m[alive + g - lag - 1] if g > lag else 2
         feeding = m[up + g]
-        s[INPUT] = COLUMN_FLAG + 1 + one + 3 * two + 9 * far
-        s[INPUT + 1] = COLUMN_FLAG + 32 + one + 3 * far + 9 * left + 27 * right
-        s[INPUT + 2] = COLUMN_FLAG + 128 + feeding
-        s[INPUT + 3] = COLUMN_FLAG + 136 + min(length(run), 7) * 2 + (one & 1)
-        s[INPUT + 4] = COLUMN_FLAG + 152 + feeding * 3 + one
-        s[INPUT + 5] = COLUMN_FLAG + 180 + one
-        bit = code_mixed(s, m, data, WEIGHTS + 8 * COLUMN_SET, -1, INDEXES, m[alive + g])
+        a = COLUMN_FLAG + 1 + one + 3 * two + 9 * far
+        b = COLUMN_FLAG + 32 + one + 3 * far + 9 * left + 27 * right
+        c = COLUMN_FLAG + 128 + feeding
+        d = COLUMN_FLAG + 136 + min(length(run), 7) * 2 + (one & 1)
+        e = COLUMN_FLAG + 152 + feeding * 3 + one
+        f = COLUMN_FLAG + 180 + one
+        bit = code_mixed(
+            s,
+            t,
+            m,
+            data,
+            base,
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            WEIGHTS + 8 * COLUMN_SET,
+            -1,
+            INDEXES,
+            m[alive + g],
+        )
         m[alive + g] = bit
         run = run + 1 if g > 0 and bit == one else 1
 
 
-def code_row_flag(s, m, data, row, past, run, bit):
+def code_row_flag(s, t, m, data, row, past, run, bit):
     """Whether a row has a non-zero; ``past``: the flags of the rows before, the last one lowest."""
-    s[BASE] = ROW_FLAG
-    s[INPUT] = ROW_FLAG + 1 + (past & 1)
-    s[INPUT + 1] = ROW_FLAG + 4 + (past & 3)
-    s[INPUT + 2] = ROW_FLAG + 16 + (past & 15)
-    s[INPUT + 3] = ROW_FLAG + 32 + (past & 255)
-    s[INPUT + 4] = ROW_FLAG + 300 + 2 * min(length(run), 7) + (past & 1)
-    s[INPUT + 5] = ROW_FLAG + 320 + min(length(row), 15)
-    return code_mixed(s, m, data, WEIGHTS + 8 * ROW_SET, -1, INDEXES, bit)
+    base = ROW_FLAG
+    a = ROW_FLAG + 1 + (past & 1)
+    b = ROW_FLAG + 4 + (past & 3)
+    c = ROW_FLAG + 16 + (past & 15)
+    d = ROW_FLAG + 32 + (past & 255)
+    e = ROW_FLAG + 300 + 2 * min(length(run), 7) + (past & 1)
+    f = ROW_FLAG + 320 + min(length(row), 15)
+    return code_mixed(
+        s, t, m, data, base, a, b, c, d, e, f, WEIGHTS + 8 * ROW_SET, -1, INDEXES, bit
+    )
 
 
-def code_group(s, m, data, g, pattern, before, bit):
+def code_group(s, t, m, data, g, pattern, before, bit):
     """Whether a kernel has a non-zero."""
     past = m[COLUMNS + s[GROUP_PAST] + g]
     column = COLUMNS + s[GROUP_SLOTS] + g
-    row = level(m, ROW_GROUP, GROUP)
-    s[BASE] = GROUP
-    s[INPUT] = column
-    s[INPUT + 1] = ROW_GROUP
-    s[INPUT + 2] = GROUP + 1 + row * 32 + level(m, column, GROUP)
-    s[INPUT + 3] = GROUP + 1025 + past
-    s[INPUT + 4] = GROUP + 1281 + (pattern & 15) * 8 + min(before, 7)
-    s[INPUT + 5] = GROUP + 1409 + m[COLUMNS + s[UPSTREAM] + g] * 32 + row
+    row = level(t, m, ROW_GROUP, GROUP)
+    base = GROUP
+    a = column
+    b = ROW_GROUP
+    c = GROUP + 1 + row * 32 + level(t, m, column, GROUP)
+    d = GROUP + 1025 + past
+    e = GROUP + 1281 + (pattern & 15) * 8 + min(before, 7)
+    f = GROUP + 1409 + m[COLUMNS + s[UPSTREAM] + g] * 32 + row
     curve = SECONDARY + 64 * (past & 3)
-    bit = code_mixed(s, m, data, WEIGHTS + 8 * GROUP_SET, curve, INDEXES, bit)
+    bit = code_mixed(
+        s, t, m, data, base, a, b, c, d, e, f, WEIGHTS + 8 * GROUP_SET, curve, INDEXES, bit
+    )
     m[COLUMNS + s[GROUP_PAST] + g] = past << 1 & 255 | bit
     return bit
 
 
-def code_kernel_cell(s, m, data, x, at, column, place, tree, found, before, bit):
+def code_kernel_cell(s, t, m, data, x, at, column, place, tree, found, before, bit):
     """Whether a weight of a kernel that has non-zeros is one of them."""
     size, width = s[SIZE], s[WIDTH]
     near = 0
@@ -141,24 +159,26 @@ def code_kernel_cell(s, m, data, x, at, column, place, tree, found, before, bit)
     past = m[COLUMNS + s[PAST] + column] & 255
     slot = COLUMNS + column
     short = min(place, 31)
-    s[BASE] = CELL
-    s[INPUT] = slot
-    s[INPUT + 1] = CELL + 1 + level(m, ROW_CELL, CELL) * 32 + level(m, slot, CELL)
-    s[INPUT + 2] = CELL + 1025 + (past & 31) * 8 + min(found, 3) * 2 + (sides & 1)
-    s[INPUT + 3] = CELL + 1281 + short * 16 + near
+    base = CELL
+    a = slot
+    b = CELL + 1 + level(t, m, ROW_CELL, CELL) * 32 + level(t, m, slot, CELL)
+    c = CELL + 1025 + (past & 31) * 8 + min(found, 3) * 2 + (sides & 1)
+    d = CELL + 1281 + short * 16 + near
     if size <= 9:
-        s[INPUT + 4] = CELL + 1793 + tree
+        e = CELL + 1793 + tree
     else:
-        s[INPUT + 4] = CELL + 1793 + short * 16 + min(found, 15)
-    s[INPUT + 5] = CELL + 2305 + (short * 8 + min(before, 7)) * 4 + sides
+        e = CELL + 1793 + short * 16 + min(found, 15)
+    f = CELL + 2305 + (short * 8 + min(before, 7)) * 4 + sides
     # the row's own slot learns too, though it is no input
     curve = SECONDARY + 64 * (8 + near)
-    bit = code_mixed(s, m, data, WEIGHTS + 8 * KERNEL_SET, curve, INDEXES, bit)
-    learn(m, ROW_CELL, bit)
+    bit = code_mixed(
+        s, t, m, data, base, a, b, c, d, e, f, WEIGHTS + 8 * KERNEL_SET, curve, INDEXES, bit
+    )
+    m[ROW_CELL] = moved(t, m[ROW_CELL], bit << 32)
     return bit
 
 
-def code_cell(s, m, data, x, at, column, bit):
+def code_cell(s, t, m, data, x, at, column, bit):
     """Whether a weight of a matrix is not zero."""
     lag = s[LAG]
     near = 0
@@ -179,20 +199,22 @@ def code_cell(s, m, data, x, at, column, bit):
     left = m[cells - 1] & 3 if column > 0 else 0
     right = m[cells + 1] & 3 if column + 1 < s[GROUPS] else 0
     slot = COLUMNS + column
-    row = level(m, ROW_CELL, CELL)
+    row = level(t, m, ROW_CELL, CELL)
     count = length(near)
-    s[BASE] = CELL
-    s[INPUT] = slot
-    s[INPUT + 1] = ROW_CELL
-    s[INPUT + 2] = CELL + 1 + row * 32 + level(m, slot, CELL)
-    s[INPUT + 3] = CELL + 3400 + past
-    s[INPUT + 4] = CELL + 3700 + near
-    s[INPUT + 5] = CELL + 4000 + (past & 3) + 4 * left + 16 * right + 64 * min(count, 3)
+    base = CELL
+    a = slot
+    b = ROW_CELL
+    c = CELL + 1 + row * 32 + level(t, m, slot, CELL)
+    d = CELL + 3400 + row * 8 + m[COLUMNS + s[UPSTREAM] + column]
+    e = CELL + 3700 + near
+    f = CELL + 4000 + (past & 3) + 4 * left + 16 * right + 64 * min(count, 3)
     curve = SECONDARY + 64 * (24 + near)
-    return code_mixed(s, m, data, WEIGHTS + 8 * CELL_SET, curve, INDEXES, bit)
+    return code_mixed(
+        s, t, m, data, base, a, b, c, d, e, f, WEIGHTS + 8 * CELL_SET, curve, INDEXES, bit
+    )
 
 
-def code_value(s, m, data, x, at, column, place, found, signs, last, value):
+def code_value(s, t, m, data, x, at, column, place, found, signs, last, value):
     """Which of the non-zero entries a weight is: sign, then magnitude, most significant bit first.
 
     Levels 1 … n are the negative entries by magnitude, n + 1 … n + p the others.
@@ -214,19 +236,21 @@ def code_value(s, m, data, x, at, column, place, found, signs, last, value):
             near += 3 * (1 + (x[at - step] > negative))
         over = 0 if above == 0 else 1 + (above > negative)
         short = min(place, 31)
-        s[BASE] = SIGN
-        s[INPUT] = SIGN + 1 + near + 9 * over
-        s[INPUT + 1] = SIGN + 32 + (signs & 3) * 32 + short
-        s[INPUT + 2] = ROW_SIGN
-        s[INPUT + 3] = COLUMNS + s[SIGN_SLOTS] + group
-        s[INPUT + 4] = SIGN + 160 + (signs & 15) + 16 * min(found, 3)
-        s[INPUT + 5] = SIGN + 224 + near + 9 * short
-        sign = code_mixed(s, m, data, WEIGHTS + 8 * SIGN_SET, -1, VALUES, sign)
+        base = SIGN
+        a = SIGN + 1 + near + 9 * over
+        b = SIGN + 32 + (signs & 3) * 32 + short
+        c = ROW_SIGN
+        d = COLUMNS + s[SIGN_SLOTS] + group
+        e = SIGN + 160 + (signs & 15) + 16 * min(found, 3)
+        f = SIGN + 224 + near + 9 * short
+        sign = code_mixed(
+            s, t, m, data, base, a, b, c, d, e, f, WEIGHTS + 8 * SIGN_SET, -1, VALUES, sign
+        )
     first = negative + 1 if sign else 1
     entries = positive if sign else negative
     rank = value - first
-    rows = level(m, ROW_CELL, CELL)
-    columns = level(m, COLUMNS + column, CELL)
+    rows = level(t, m, ROW_CELL, CELL)
+    columns = level(t, m, COLUMNS + column, CELL)
     if above > negative:
         above -= negative
     above, last = min(above, 15), min(last, 15)
@@ -236,27 +260,27 @@ def code_value(s, m, data, x, at, column, place, found, signs, last, value):
             node <<= 1
             continue
         base = MAGNITUDE + 96 * (min(node, 255) + 256 * sign)
-        s[BASE] = base
-        s[INPUT] = base + 1 + last
-        s[INPUT + 1] = base + 17 + above
-        s[INPUT + 2] = base + 33 + min(rows, 23)
-        s[INPUT + 3] = base + 57 + min(columns, 23)
-        s[INPUT + 4] = base + 81 + min(found, 7)
-        s[INPUT + 5] = base + 89 + min(place, 6)
+        base = base
+        a = base + 1 + last
+        b = base + 17 + above
+        c = base + 33 + min(rows, 23)
+        d = base + 57 + min(columns, 23)
+        e = base + 81 + min(found, 7)
+        f = base + 89 + min(place, 6)
         chosen = WEIGHTS + 8 * (MAGNITUDE_SET + min(node, 15))
-        bit = code_mixed(s, m, data, chosen, -1, VALUES, rank >> k & 1)
+        bit = code_mixed(s, t, m, data, base, a, b, c, d, e, f, chosen, -1, VALUES, rank >> k & 1)
         node = node << 1 | bit
         coded |= bit << k
     return first + coded
 
 
-def code_matrix(s, m, data, x):
+def code_matrix(s, t, m, data, x):
     """Code the levels of one tensor: rows × groups × size; returns nothing but in ``x``."""
     rows, groups, size = s[ROWS], s[GROUPS], s[SIZE]
     columns = groups * size
     past = COLUMNS + s[PAST]
     alive = COLUMNS + s[ALIVE]
-    code_columns(s, m, data)
+    code_columns(s, t, m, data)
     flags, run = 1, 1
     for row in range(rows):
         start = row * columns
@@ -266,7 +290,7 @@ def code_matrix(s, m, data, x):
                 if x[at]:
                     bit = 1
                     break
-        bit = code_row_flag(s, m, data, row, flags, run, bit)
+        bit = code_row_flag(s, t, m, data, row, flags, run, bit)
         run = run + 1 if bit == flags & 1 else 1
         flags = flags << 1 & 255 | bit
         if bit == 0:
@@ -288,7 +312,7 @@ def code_matrix(s, m, data, x):
                         if x[k]:
                             bit = 1
                             break
-                bit = code_group(s, m, data, g, pattern, before, bit)
+                bit = code_group(s, t, m, data, g, pattern, before, bit)
                 pattern = pattern << 1 & 255 | bit
                 if bit == 0:
                     before = 0
@@ -299,10 +323,10 @@ def code_matrix(s, m, data, x):
                 value = x[at + place]
                 bit = 1 if value else 0
                 if size == 1:
-                    bit = code_cell(s, m, data, x, at, column, bit)
+                    bit = code_cell(s, t, m, data, x, at, column, bit)
                 elif found or place < size - 1:
                     bit = code_kernel_cell(
-                        s, m, data, x, at + place, column, place, tree, found, before, bit
+                        s, t, m, data, x, at + place, column, place, tree, found, before, bit
                     )
                 else:
                     bit = 1
@@ -310,7 +334,7 @@ def code_matrix(s, m, data, x):
                 kept = m[past + column]
                 if bit:
                     value = code_value(
-                        s, m, data, x, at + place, column, place, found, signs, last, value
+                        s, t, m, data, x, at + place, column, place, found, signs, last, value
                     )
                     x[at + place] = value
                     signs = signs << 1 & 15 | (value > s[NEGATIVE])

@@ -9,9 +9,7 @@ one absolute place; both are contexts, and mixing finds out. Integers are a path
 from __future__ import annotations
 
 from sws.codec.bit_coding import (
-    BASE,
     EXPONENT,
-    INPUT,
     MANTISSA,
     PART,
     RAW_SET,
@@ -34,44 +32,48 @@ def hashed(kind, a, b, c):
     return HASHED + ((kind * 40503 + a * 10007 + b * 31337 + c * 7) & 65535)
 
 
-def code_head(s, m, data, role, unit, before, other, value):
+def code_head(s, t, m, data, role, unit, before, other, value):
     """Sign and exponent: a path of 1 + EXPONENT bits."""
     kind, exponent = s[TYPE], s[EXPONENT]
     node = 1
     for k in range(exponent, -1, -1):
-        s[BASE] = HEAD_BASE + 512 * kind + (node & 511)
-        s[INPUT] = hashed(1, kind, role, node)
-        s[INPUT + 1] = hashed(2, kind + 8 * role, unit, node)
-        s[INPUT + 2] = hashed(3, kind + 8 * role, before, node)
-        s[INPUT + 3] = hashed(4, kind, min(unit, 1), node)
-        s[INPUT + 4] = hashed(5, kind + 8 * role, other, node)
-        s[INPUT + 5] = hashed(6, kind, before + 512 * min(unit, 1), node)
+        base = HEAD_BASE + 512 * kind + (node & 511)
+        a = hashed(1, kind, role, node)
+        b = hashed(2, kind + 8 * role, unit, node)
+        c = hashed(3, kind + 8 * role, before, node)
+        d = hashed(4, kind, min(unit, 1), node)
+        e = hashed(5, kind + 8 * role, other, node)
+        f = hashed(6, kind, before + 512 * min(unit, 1), node)
         weights = WEIGHTS + 8 * (RAW_SET + k)
-        node = node << 1 | code_mixed(s, m, data, weights, -1, s[PART], value >> k & 1)
+        node = node << 1 | code_mixed(
+            s, t, m, data, base, a, b, c, d, e, f, weights, -1, s[PART], value >> k & 1
+        )
     return node & (2 << exponent) - 1
 
 
-def code_mantissa(s, m, data, role, head, before, value):
+def code_mantissa(s, t, m, data, role, head, before, value):
     """The bits of the mantissa, most significant first."""
     kind, places = s[TYPE], s[MANTISSA]
     exponent = head & (1 << s[EXPONENT]) - 1
     coded, node = 0, 1
     for k in range(places - 1, -1, -1):
-        s[BASE] = PLACE_BASE + 64 * kind + k
-        s[INPUT] = hashed(7, kind, role, k)
-        s[INPUT + 1] = hashed(8, kind, exponent, k)
-        s[INPUT + 2] = hashed(9, kind, exponent + k, exponent == 0)
-        s[INPUT + 3] = hashed(10, kind + 8 * role, 2 * (coded == 0) + (node & 1), k)
-        s[INPUT + 4] = hashed(11, kind, min(node, 15), k)
-        s[INPUT + 5] = hashed(12, kind + 8 * role, head == before, k)
+        base = PLACE_BASE + 64 * kind + k
+        a = hashed(7, kind, role, k)
+        b = hashed(8, kind, exponent, k)
+        c = hashed(9, kind, exponent + k, exponent == 0)
+        d = hashed(10, kind + 8 * role, 2 * (coded == 0) + (node & 1), k)
+        e = hashed(11, kind, min(node, 15), k)
+        f = hashed(12, kind + 8 * role, head == before, k)
         weights = WEIGHTS + 8 * (RAW_SET + 16 + k)
-        bit = code_mixed(s, m, data, weights, -1, s[PART], value >> k & 1)
+        bit = code_mixed(
+            s, t, m, data, base, a, b, c, d, e, f, weights, -1, s[PART], value >> k & 1
+        )
         coded = coded << 1 | bit
         node = node << 1 & 15 | bit
     return head << places | coded
 
 
-def code_integer(s, m, data, role, before, value):
+def code_integer(s, t, m, data, role, before, value):
     """The bytes of an integer, most significant first."""
     kind = s[TYPE]
     coded = 0
@@ -79,20 +81,22 @@ def code_integer(s, m, data, role, before, value):
         byte, last, node = value >> 8 * j & 255, coded & 255, 1
         same = before >> 8 * j & 255
         for k in range(7, -1, -1):
-            s[BASE] = HEAD_BASE + 512 * kind + node
-            s[INPUT] = hashed(13, kind, j, node)
-            s[INPUT + 1] = hashed(14, kind + 8 * role, j, node)
-            s[INPUT + 2] = hashed(15, kind, 256 * j + same, node)
-            s[INPUT + 3] = hashed(16, kind, 256 * j + last, node)
-            s[INPUT + 4] = hashed(17, kind, j, k)
-            s[INPUT + 5] = hashed(18, kind, coded == 0, node)
+            base = HEAD_BASE + 512 * kind + node
+            a = hashed(13, kind, j, node)
+            b = hashed(14, kind + 8 * role, j, node)
+            c = hashed(15, kind, 256 * j + same, node)
+            d = hashed(16, kind, 256 * j + last, node)
+            e = hashed(17, kind, j, k)
+            f = hashed(18, kind, coded == 0, node)
             weights = WEIGHTS + 8 * (RAW_SET + 40 + k)
-            node = node << 1 | code_mixed(s, m, data, weights, -1, s[PART], byte >> k & 1)
+            node = node << 1 | code_mixed(
+                s, t, m, data, base, a, b, c, d, e, f, weights, -1, s[PART], byte >> k & 1
+            )
         coded = coded << 8 | node & 255
     return coded
 
 
-def code_raw(s, m, data, y, units):
+def code_raw(s, t, m, data, y, units):
     """Code the values ``y`` of one tensor.
 
     ``units`` holds, for each value, what is known of the unit it belongs to: 0 none of its weights
@@ -105,11 +109,13 @@ def code_raw(s, m, data, y, units):
         value = y[i]
         if s[EXPONENT]:
             unit = units[i]
-            head = code_head(s, m, data, role, unit & 31, before, unit >> 5, value >> s[MANTISSA])
-            value = code_mantissa(s, m, data, role, head, before, value)
+            head = code_head(
+                s, t, m, data, role, unit & 31, before, unit >> 5, value >> s[MANTISSA]
+            )
+            value = code_mantissa(s, t, m, data, role, head, before, value)
             units[i] = unit & 31 | head << 5
             before = head
         else:
-            value = code_integer(s, m, data, role, before, value)
+            value = code_integer(s, t, m, data, role, before, value)
             before = value
         y[i] = value
