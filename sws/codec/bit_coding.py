@@ -61,7 +61,7 @@ RAW_SLOTS = MAGNITUDE + 512 * 96
 MODEL = RAW_SLOTS + 8192 + 65536
 
 COLUMN_SET, ROW_SET, GROUP_SET, KERNEL_SET, CELL_SET, SIGN_SET = range(6)
-MAGNITUDE_SET, RAW_SET = 8, 32
+MAGNITUDE_SET, RAW_SET, SAME_SET = 8, 32, 7
 
 LOCAL = MODEL  # what belongs to one tensor: row slots, and for each column its slots and its past
 ROW_CELL, ROW_GROUP, ROW_SIGN = LOCAL, LOCAL + 1, LOCAL + 2

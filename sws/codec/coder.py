@@ -18,8 +18,8 @@ from sws.codec.layers import Layout
 
 START = 1 << 48  # the coder's first interval
 POINT_BYTES = 6
-KEPT = 10  # at a new tensor, slots count as if they had seen no more than this
-FIRST_WEIGHT = round(0.18 * 65536)
+KEPT = 3  # at a new tensor, slots count as if they had seen no more than this
+FIRST_WEIGHT = round(0.15 * 65536)
 BIT_WORK = 4  # the reader's effort for one bit, of which a file may ask (docs/format.md, "Bounds")
 ROOM = 1 << 12
 PARTS = ("indexes", "values", "codebook", "raw")

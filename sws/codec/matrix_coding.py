@@ -194,20 +194,26 @@ def code_cell(s, t, m, data, x, at, column, bit):
                 near |= 8
             if column > lag and x[at - lag - 1]:
                 near |= 16
-    cells = COLUMNS + s[PAST] + column
-    past = m[cells] & 255
-    left = m[cells - 1] & 3 if column > 0 else 0
-    right = m[cells + 1] & 3 if column + 1 < s[GROUPS] else 0
+    past = m[COLUMNS + s[PAST] + column] & 255
     slot = COLUMNS + column
     row = level(t, m, ROW_CELL, CELL)
-    count = length(near)
+    own = level(t, m, slot, CELL)
+    around = 4 * own
+    if column > 0:
+        around += level(t, m, slot - 1, CELL) - own
+    if column + 1 < s[GROUPS]:
+        around += level(t, m, slot + 1, CELL) - own
+    if column >= lag:
+        around += level(t, m, slot - lag, CELL) - own
+    if column + lag < s[GROUPS]:
+        around += level(t, m, slot + lag, CELL) - own
     base = CELL
     a = slot
     b = ROW_CELL
-    c = CELL + 1 + row * 32 + level(t, m, slot, CELL)
+    c = CELL + 1 + row * 32 + own
     d = CELL + 3400 + row * 8 + m[COLUMNS + s[UPSTREAM] + column]
     e = CELL + 3700 + near
-    f = CELL + 4000 + (past & 3) + 4 * left + 16 * right + 64 * min(count, 3)
+    f = CELL + 4096 + (around >> 2) * 32 + own
     curve = SECONDARY + 64 * (24 + near)
     return code_mixed(
         s, t, m, data, base, a, b, c, d, e, f, WEIGHTS + 8 * CELL_SET, curve, INDEXES, bit

@@ -14,8 +14,10 @@ from sws.codec.bit_coding import (
     PART,
     RAW_SET,
     RAW_SLOTS,
+    READING,
     ROLE,
     ROWS,
+    SAME_SET,
     SIZE,
     TYPE,
     WEIGHTS,
@@ -96,6 +98,22 @@ def code_integer(s, t, m, data, role, before, value):
     return coded
 
 
+def code_same(s, t, m, data, y, role):
+    """Whether all values are equal to the first."""
+    same = 1
+    if not s[READING]:
+        for i in range(1, s[ROWS]):
+            if y[i] != y[0]:
+                same = 0
+                break
+    base = HEAD_BASE + 512 * s[TYPE]
+    a = hashed(19, s[TYPE], role, 0)
+    b = hashed(20, s[TYPE], 0, 0)
+    c = hashed(21, role, 0, 0)
+    weights = WEIGHTS + 8 * SAME_SET
+    return code_mixed(s, t, m, data, base, a, b, c, a, b, c, weights, -1, s[PART], same)
+
+
 def code_raw(s, t, m, data, y, units):
     """Code the values ``y`` of one tensor.
 
@@ -105,9 +123,14 @@ def code_raw(s, t, m, data, y, units):
     """
     role = s[ROLE]
     before = 0
+    same = 0
     for i in range(s[ROWS]):
         value = y[i]
-        if s[EXPONENT]:
+        if i == 1:
+            same = code_same(s, t, m, data, y, role)
+        if same:
+            value = y[0]
+        elif s[EXPONENT]:
             unit = units[i]
             head = code_head(
                 s, t, m, data, role, unit & 31, before, unit >> 5, value >> s[MANTISSA]
