@@ -9,6 +9,7 @@ import numpy as np
 
 LONGEST_LAG = 64  # that a writer looks for; a file holds up to 255
 LAG_CELLS = 1 << 16  # non-zeros that it looks at
+RECURRENCE, LEAST = 1.25, 16  # a lag's recurrences over those by chance, and how many at least
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -76,16 +77,26 @@ def order(codebook: np.ndarray) -> np.ndarray:
 
 
 def best_lag(layout: Layout, levels: np.ndarray) -> int:
-    """The distance at which non-zeros of a row recur most, 2 … 64; 1 for kernels."""
-    if layout.size != 1 or layout.groups < 4:
+    """The distance at which non-zeros of a row recur most beyond chance, 2 … 64.
+
+    1 if that is no more often than at other distances: units differ in density.
+    """
+    if layout.size != 1 or layout.groups < 4 or not layout.rows:
         return 1
     alive = levels.reshape(layout.rows, layout.groups) != 0
-    rows = max(1, LAG_CELLS // max(1, layout.groups))
-    alive = alive[:: max(1, -(-layout.rows // rows))][:, : 16 * LAG_CELLS]
+    rows = max(1, LAG_CELLS * 4 // layout.groups)
+    alive = alive[:: -(-layout.rows // rows), : 16 * LAG_CELLS]
     padded = np.zeros((alive.shape[0], alive.shape[1] + LONGEST_LAG), bool)
     padded[:, : alive.shape[1]] = alive
     flat = padded.reshape(-1)
-    at = np.flatnonzero(flat)[:LAG_CELLS]
-    lags = np.arange(2, min(layout.groups, LONGEST_LAG + 1))
-    counts = [int(np.count_nonzero(flat[at + lag])) for lag in lags]
-    return int(lags[int(np.argmax(counts))])
+    at = np.flatnonzero(flat)
+    share = min(1.0, LAG_CELLS / max(1, at.size))
+    at = at[:LAG_CELLS]
+    density = np.count_nonzero(padded, axis=0) / alive.shape[0]
+    lags = range(2, min(layout.groups, LONGEST_LAG + 1))
+    counts = np.array([np.count_nonzero(flat[at + lag]) for lag in lags])
+    chance = [alive.shape[0] * share * float(density[:-lag] @ density[lag:]) + 1 for lag in lags]
+    recurrence = counts / np.array(chance)
+    best = int(np.argmax(np.where(counts > LEAST, recurrence, 0)))
+    usual = float(np.median(recurrence))
+    return lags[best] if recurrence[best] > RECURRENCE * usual and counts[best] > LEAST else 1

@@ -164,10 +164,7 @@ def code_kernel_cell(s, t, m, data, x, at, column, place, tree, found, before, b
     b = CELL + 1 + level(t, m, ROW_CELL, CELL) * 32 + level(t, m, slot, CELL)
     c = CELL + 1025 + (past & 31) * 8 + min(found, 3) * 2 + (sides & 1)
     d = CELL + 1281 + short * 16 + near
-    if size <= 9:
-        e = CELL + 1793 + tree
-    else:
-        e = CELL + 1793 + short * 16 + min(found, 15)
+    e = CELL + 1793 + (tree if size <= 9 else short * 16 + min(found, 15))
     f = CELL + 2305 + (short * 8 + min(before, 7)) * 4 + sides
     # the row's own slot learns too, though it is no input
     curve = SECONDARY + 64 * (8 + near)
@@ -194,7 +191,6 @@ def code_cell(s, t, m, data, x, at, column, bit):
                 near |= 8
             if column > lag and x[at - lag - 1]:
                 near |= 16
-    past = m[COLUMNS + s[PAST] + column] & 255
     slot = COLUMNS + column
     row = level(t, m, ROW_CELL, CELL)
     own = level(t, m, slot, CELL)
