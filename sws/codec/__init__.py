@@ -10,11 +10,9 @@ from sws.codec.container import (
     decode,
     describe,
     encode,
-    read,
-    read_file,
-    write,
 )
 from sws.codec.errors import CorruptFileError
+from sws.codec.file_access import read, read_file, write
 
 __all__ = [
     "CorruptFileError",

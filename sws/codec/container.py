@@ -6,25 +6,21 @@ tensors, then raw tensors, which by then may use what is known of the units they
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from sws.codec.bounds import allowed_work, least_bytes, local_values, static_work
 from sws.codec.coder import CODEBOOK_ROLE, PARTS, TOO_MUCH, Coder
 from sws.codec.compiled import Kernels
 from sws.codec.errors import CorruptFileError
-from sws.codec.header import MAGIC, Header, Reader, TensorEntry, read_header
+from sws.codec.header import MAGIC, Header, Reader, TensorEntry, check_magic, read_header
 from sws.codec.layers import Layout, best_lag, matrix_shape, order
 from sws.errors import InputError
-from sws.files import write_bytes
 from sws.network.quantized import (
     RAW_DTYPES,
     QuantizedNetwork,
@@ -34,13 +30,6 @@ from sws.network.quantized import (
 )
 
 CHECKSUM_BYTES = 4
-FILE_BOUND = 1 << 31
-FREE_WORK = 1 << 23  # what any file may ask of its reader, in bytes held and comparable effort
-WORK_PER_BYTE = 1 << 10
-TENSOR_WORK = 1 << 12
-ROW_WORK = 16
-RAW_VALUE_WORK = 32  # for each byte of a raw value: it is coded bit by bit
-UNKNOWN_UNIT = 16
 
 
 @dataclass(frozen=True)
@@ -122,12 +111,11 @@ def encode(network: QuantizedNetwork, *, loops: Kernels | None = None) -> bytes:
         layout = Layout.of(tensor.shape, codebook)
         lags[tensor.name] = best_lag(layout, levels[tensor.name])
     header = Header.of(network, lags)
-    coder = Coder(local=_local(header), loops=loops)
+    coder = Coder(local=local_values(header), loops=loops)
     _code_body(coder, header, network, levels)
     data = header.write() + coder.finish()
-    work = _static_work(header) + coder.work
-    least = max(0, -(-(work - FREE_WORK) // WORK_PER_BYTE))
-    data += bytes(max(0, least - CHECKSUM_BYTES - len(data)))
+    work = static_work(header) + coder.work
+    data += bytes(max(0, least_bytes(work) - CHECKSUM_BYTES - len(data)))
     return data + zlib.crc32(data).to_bytes(CHECKSUM_BYTES, "little")
 
 
@@ -152,111 +140,20 @@ def describe(data: bytes, *, loops: Kernels | None = None) -> FileDescription:
         As :func:`decode`.
     """
     data = bytes(data)
-    _check_magic(data[: len(MAGIC)])
+    check_magic(data[: len(MAGIC)])
     content = data[:-CHECKSUM_BYTES]
     if zlib.crc32(content) != int.from_bytes(data[-CHECKSUM_BYTES:], "little"):
         raise CorruptFileError("the checksum is wrong: the file is truncated or altered")
     reader = Reader(content)
     header = read_header(reader)
-    allowed = FREE_WORK + WORK_PER_BYTE * len(data) - _static_work(header)
+    allowed = allowed_work(len(data)) - static_work(header)
     if allowed < 0:
         raise CorruptFileError(TOO_MUCH)
     start = reader.at
     stream = reader.take(len(content) - start)
-    coder = Coder(stream, _local(header), allowed, loops)
+    coder = Coder(stream, local_values(header), allowed, loops)
     network, reports = _code_body(coder, header, None, {})
     return FileDescription(network, reports, _bytes_by_part(coder.spent(), len(data), start))
-
-
-def write(network: QuantizedNetwork, file: str | os.PathLike | BinaryIO) -> int:
-    """Write a network to a file, which appears whole or not at all, or to an open one.
-
-    Returns
-    -------
-    int
-        The number of bytes written.
-    """
-    data = encode(network)
-    if isinstance(file, (str, os.PathLike)):
-        write_bytes(file, data)
-    else:
-        file.write(data)
-    return len(data)
-
-
-def read(file: str | os.PathLike | BinaryIO) -> QuantizedNetwork:
-    """Read a network from a file or an open one, from where it stands to its end.
-
-    Raises
-    ------
-    CorruptFileError
-        As :func:`decode`, with the file's name.
-    OSError
-        If the file cannot be read.
-    """
-    if not isinstance(file, (str, os.PathLike)):
-        return decode(_read_bounded(file))
-    try:
-        return decode(read_file(file))
-    except CorruptFileError as error:
-        raise CorruptFileError(f"{file}: {error}") from None
-
-
-def read_file(path: str | os.PathLike) -> bytes:
-    """The bytes of a file, if they begin as those of a ``.sws`` file do and are at most 2^31.
-
-    Links are followed. What is no ordinary file is refused before anything is read of it.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise CorruptFileError("no ordinary file")
-    with path.open("rb") as file:
-        return _read_bounded(file)
-
-
-def _read_bounded(file: BinaryIO | io.BufferedIOBase) -> bytes:
-    start = file.read(len(MAGIC))
-    _check_magic(start)
-    data = start + file.read(FILE_BOUND)
-    if len(data) > FILE_BOUND:
-        raise CorruptFileError(f"longer than {FILE_BOUND} bytes")
-    return data
-
-
-def _check_magic(start: bytes) -> None:
-    if start[:3] != MAGIC[:3]:
-        raise CorruptFileError("this is no .sws file")
-    if start != MAGIC:
-        version = start[3] if len(start) > 3 else "unknown"
-        raise CorruptFileError(f"a .sws file of version {version}; this program reads version 2")
-
-
-def _local(header: Header) -> int:
-    """The greatest number of local values of any quantised tensor."""
-    tensors = (e for e in header.entries if e.kind != "raw" and e.size)
-    return max((_layout(e, None).local for e in tensors), default=0)
-
-
-def _layout(entry: TensorEntry, codebook: np.ndarray | None) -> Layout:
-    return Layout.of(entry.shape, np.zeros(1) if codebook is None else codebook)
-
-
-def _static_work(header: Header) -> int:
-    """What a reader must hold and do, as far as the header tells (docs/format.md, "Bounds")."""
-    work = 0
-    for size, dtype in header.codebooks:
-        work += TENSOR_WORK + (4 + RAW_VALUE_WORK) * size * dtype.itemsize
-    for entry in header.entries:
-        size = math.prod(max(1, n) for n in entry.shape)
-        work += TENSOR_WORK
-        if entry.kind == "raw":
-            work += (4 + RAW_VALUE_WORK) * size * np.dtype(entry.dtype).itemsize
-            continue
-        work += size * index_dtype(header.codebooks[entry.codebook][0]).itemsize
-        if entry.size:
-            layout = _layout(entry, None)
-            work += ROW_WORK * layout.rows + 8 * layout.local
-    return work
 
 
 def _code_body(
@@ -337,7 +234,7 @@ def _code_quantized(
     dtype = index_dtype(codebook.size)
     if not entry.size:
         return np.zeros(entry.shape, dtype)
-    layout = _layout(entry, codebook)
+    layout = Layout.of(entry.shape, codebook)
     upstream = np.zeros(layout.groups, np.int64)
     if feeding is not None and feeding.size and layout.groups % feeding.size == 0:
         bits = np.minimum(np.frexp(feeding)[1], 7)

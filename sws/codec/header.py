@@ -122,8 +122,7 @@ class Header:
 
 def read_header(reader: Reader) -> Header:
     """Parse the header; sizes are checked by the caller, who knows how long the file is."""
-    if reader.take(len(MAGIC)) != MAGIC:
-        raise CorruptFileError("not an sws file of version 2")
+    reader.take(len(MAGIC))
     metadata = inflate(reader.take(reader.varint()))
     names, architecture, spec, notes = read_metadata(metadata)
     codebooks = []
@@ -146,6 +145,15 @@ def read_header(reader: Reader) -> Header:
         entries.append(entry)
         rows, codebook = matrix_shape(entry.shape)[0], entry.codebook
     return Header(tuple(entries), tuple(codebooks), architecture, spec, notes, metadata)
+
+
+def check_magic(start: bytes) -> None:
+    """Refuse what does not begin as a file of this version does."""
+    if start[:3] != MAGIC[:3]:
+        raise CorruptFileError("this is no .sws file")
+    if start != MAGIC:
+        version = start[3] if len(start) > 3 else "unknown"
+        raise CorruptFileError(f"a .sws file of version {version}; this program reads version 2")
 
 
 class Reader:
