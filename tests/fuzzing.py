@@ -54,7 +54,7 @@ def seeds():
                 QuantizedTensor("b", "conv", 1, sparse_layer(rng, (2, 3, 4, 4), 0.2)),
                 QuantizedTensor("v", "fc", 0, sparse_layer(rng, (1, 30), 0.2).reshape(30)),
             ),
-            (codebook(9, np.float32), -np.abs(codebook(9))),
+            (codebook(9, np.float32), 0 - np.abs(codebook(9))),
             notes={"licence": "MIT"},
         )
     )

@@ -63,7 +63,7 @@ def wide():
         codebook(300, np.float32),
         np.array([0, 0.5, 0.5, -0.5, 0, -0.5], np.float16),
         np.abs(codebook(9)),
-        -np.abs(codebook(6)),
+        0 - np.abs(codebook(6)),
         np.zeros(1, np.float16),
     )
     shapes = ((7, 11), (5, 9), (4, 6, 3), (3, 4, 2, 2), (4, 5))
