@@ -207,7 +207,9 @@ def test_an_image_is_found_by_its_lag():
     network = QuantizedNetwork(
         (layer(sparse_layer(rng, (120, 28 * 28), 0.05, side=28)),), (codebook(),)
     )
-    assert "lag 28" in assert_round_trip(network).tensors[0].coding
+    assert assert_round_trip(network).tensors[0].coding in {
+        f"cells, lag {lag}" for lag in (27, 28, 29)
+    }
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,6 @@ def start(environment, **more):
     )
 
 
-@pytest.mark.slow
 def test_two_processes_may_start_on_one_empty_cache_and_a_third_need_not_compile(tmp_path):
     copy, environment = isolated(tmp_path)
     both = [start(environment), start(environment)]

@@ -160,7 +160,7 @@ def test_codebooks_are_bounded():
         (b"[[],null]", "not an array"),
         (b"[[],null,null,{},1]", "not an array"),
         (b"[{},null,null]", "names no tensors"),
-        (b"[[1],null,null]", "names no tensors"),
+        (b"[[1],null,null]", "name is not a text"),
         (b'[["a","a"],null,null]', "repeat"),
         (b'[[],"x",null]', "not a name and settings"),
         (b"[[],[1,{}],null]", "name is not a text"),
@@ -293,12 +293,12 @@ def test_an_input_that_means_nothing_is_refused(values):
 
 
 def test_infinite_numbers_in_the_metadata_are_refused():
-    for text in (
-        b'[[],["x",{"a":1e999}],null]',
-        b"[[],null,[[1],[NaN],[1],[]]]",
-        b"[[],[1,{}],null]",
+    for text, reason in (
+        (b'[[],["x",{"a":1e999}],null]', "not finite"),
+        (b"[[],null,[[1],[NaN],[1],[]]]", "not JSON"),
+        (b"[[],null,[[1],[-1e999],[1],[]]]", "not finite"),
     ):
-        with pytest.raises(codec.CorruptFileError, match="metadata cannot be read"):
+        with pytest.raises(codec.CorruptFileError, match=reason):
             read_metadata(text)
 
 
