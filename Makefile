@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup mnist smoke test debian test-cluster fuzz lint docs readme bench schemas lock clean
+.PHONY: help setup mnist smoke test test-fast debian test-cluster fuzz lint docs readme bench schemas lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,7 +45,10 @@ smoke: $(READY)  ## the whole way on a small slice of MNIST, in a minute or two
 	$(BIN)/snakemake --cores $(CORES) smoke
 
 test: $(READY)  ## all tests, with a real run of the smoke target
-	$(BIN)/python -m pytest -rs $(TESTS)
+	$(BIN)/python -m pytest -rs -n auto $(TESTS)
+
+test-fast: $(READY)  ## tests of a second or less, for use while writing: a minute
+	$(BIN)/python -m pytest -rs -n auto -m 'not slow and not workflow' $(TESTS)
 
 debian:  ## install what some tests need, where that is possible: Slurm, Chromium
 	@for program in munged slurmctld slurmd srun chromium; do \

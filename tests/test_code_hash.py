@@ -87,7 +87,7 @@ NETWORKS = """
         ("config/no_prior.py", '"whole trainings, at most"', '"at most so many trainings"', set()),
         # what decides one thing
         ("report/table1.py", '"Measured rows: mean', '"Measured: mean', {"tables"}),
-        ("models/lenet.py", "Linear(784, 300)", "Linear(784, 301)", {"pretrain lenet", *COMPRESSION}),
+        ("models/lenet.py", "(784, 300)", "(784, 301)", {"pretrain lenet", *COMPRESSION}),
         ("models/wide_resnet.py", "bias=False", "bias=True", {"pretrain wrn"}),
         ("data/catalogue.py", "(0.4914, 0.4822", "(0.4915, 0.4822", {"pretrain wrn"}),
         ("methods/no_prior.py", '"nonzero_pct": float(', '"nonzero_pct": 2 * float(', {"no-prior"}),

@@ -4,7 +4,7 @@ import shutil
 import pytest
 from fabricated_runs import fabricate
 
-from sws.report import reproduction
+from sws.report import reproduction, verdicts
 from sws.runs.records import Case, ResultsError
 
 LENET = ("lenet-300-100", "mnist")
@@ -70,29 +70,27 @@ def test_one_seed_borrows_the_other_side(new, reference):
 
 
 def test_one_seed_on_both_sides_has_a_fallback():
-    measure = reproduction.MEASURES["error_end_pct"]
-    assert reproduction.tolerance([1.9], [1.95], measure) == pytest.approx(
+    measure = verdicts.MEASURES["error_end_pct"]
+    assert verdicts.tolerance([1.9], [1.95], measure) == pytest.approx(
         2.576 * 0.1 * 2**0.5, rel=1e-3
     )
-    rate = reproduction.MEASURES["cr_file"]
-    assert reproduction.tolerance([100.0], [100.0], rate) == pytest.approx(
-        2.576 * 5 * 2**0.5, rel=1e-3
-    )
+    rate = verdicts.MEASURES["cr_file"]
+    assert verdicts.tolerance([100.0], [100.0], rate) == pytest.approx(2.576 * 5 * 2**0.5, rel=1e-3)
 
 
 def test_welch_tolerance_by_hand():
     a, b = [1.0, 1.2, 1.1], [1.3, 1.7, 1.5, 1.5]
-    measure = reproduction.MEASURES["error_end_pct"]
+    measure = verdicts.MEASURES["error_end_pct"]
     from scipy import stats
 
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.99)
     half = (interval.high - interval.low) / 2
-    assert reproduction.tolerance(a, b, measure) == pytest.approx(half)
+    assert verdicts.tolerance(a, b, measure) == pytest.approx(half)
 
 
 def test_no_spread_falls_to_the_floor():
-    measure = reproduction.MEASURES["error_end_pct"]
-    assert reproduction.tolerance([1.9, 1.9], [1.9, 1.9], measure) == measure.floor
+    measure = verdicts.MEASURES["error_end_pct"]
+    assert verdicts.tolerance([1.9, 1.9], [1.9, 1.9], measure) == measure.floor
 
 
 def test_a_ratio_is_compared_with_what_the_paper_counts_alike(new, reference):

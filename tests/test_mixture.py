@@ -278,6 +278,31 @@ def test_descent_reduces_the_complexity(beta):
     assert values[-1] < values[0] - 50
 
 
+def test_descent_is_that_of_torch():
+    """Sixty steps beside torch.optim.Adam on the same gradients."""
+    mixture, weights = random_mixture(5, ZERO, OTHERS, BETA), random_weights(5)
+    rates = (2e-3, 1e-2, 3e-2)
+    descent = MixtureDescent(mixture, rates)
+    own = [torch.from_numpy(v.copy()) for v in descent._parameters]
+    groups = [{"params": [p], "lr": r} for p, r in zip(own, rates, strict=True)]
+    optimizer = torch.optim.Adam(groups, eps=1e-15)
+    for _ in range(60):
+        statistics = statistics_of(mixture, weights)
+        for parameter, gradient in zip(own, mixture.gradient(statistics), strict=True):
+            parameter.grad = torch.from_numpy(gradient)
+        optimizer.step()
+        descent.step(statistics)
+        for name, expected in zip(("means", "log_precisions"), own[:2], strict=True):
+            found = getattr(mixture.components, name)
+            np.testing.assert_allclose(found, expected.numpy(), rtol=1e-10, atol=1e-13)
+        log_rest = torch.nn.functional.logsigmoid(-own[2][0])
+        others = log_rest + torch.log_softmax(own[2][1:], dim=0)
+        found = mixture.components.log_proportions
+        np.testing.assert_allclose(found[1:], others.numpy(), rtol=1e-9)
+        log_zero = torch.nn.functional.logsigmoid(own[2][0])
+        assert found[0] == pytest.approx(log_zero.item(), rel=1e-9)
+
+
 def test_descent_gives_every_kind_its_own_rate():
     mixture, weights = random_mixture(5, ZERO, OTHERS, BETA), random_weights(5)
     start = copy_of(mixture.components)

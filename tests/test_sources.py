@@ -187,6 +187,75 @@ def test_cifar_100_batches_use_the_fine_labels(tmp_path):
     assert np.array_equal(found, images) and labels.tolist() == [99, 3, 0, 50]
 
 
+def test_coarse_labels_alone_are_refused_by_name(tmp_path):
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    (tmp_path / "train").write_bytes(python2_pickle(images, [3, 1], b"coarse_labels"))
+    with pytest.raises(datasets.DataError, match="train is no CIFAR batch .*coarse ones"):
+        readers.read_pickled_batch(tmp_path / "train", (32, 32, 3))
+
+
+@pytest.fixture
+def hundred():
+    """A data set of two images of each class of CIFAR-100."""
+    whole = catalogue.spec("cifar-100")
+    images = np.random.default_rng(8).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(200) % 100
+    sha256 = datasets.content_hash(*datasets.canonical(images, labels))
+    raw = dataclasses.replace(whole.raw, counts={"train": 200, "test": 200})
+    entry = dataclasses.replace(whole, raw=raw, sha256=dict.fromkeys(datasets.SPLITS, sha256))
+    return entry, images, labels
+
+
+def write_hundred(root, images, labels):
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+    for split in datasets.SPLITS:
+        (folder / split).write_bytes(python2_pickle(images, labels, b"fine_labels"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda labels: labels % 20, "labels of 20 classes, not 100: coarse"),
+        (lambda labels: np.where(labels == 7, 8, labels), "labels of 99 classes, not 100"),
+        (lambda labels: labels + 1, r"labels of 99 classes, not 100|labels up to 100"),
+        (lambda labels: 99 - labels, "classes in another order"),
+    ],
+)
+def test_wrong_labels_of_cifar_100_are_never_taken(hundred, tmp_path, change, told):
+    entry, images, labels = hundred
+    write_hundred(tmp_path, images, change(labels))
+    with pytest.raises(datasets.DataError, match=told):
+        datasets.read(entry, datasets.find(entry.raw, tmp_path), "train")
+
+
+def test_class_folders_are_recognised_by_name_in_any_order(hundred, tmp_path):
+    entry, images, labels = hundred
+    names = catalogue.spec("cifar-100").classes
+    backwards = np.argsort(-labels, kind="stable")
+    content = dict.fromkeys(datasets.SPLITS, (images[backwards], labels[backwards]))
+    folder = write_pngs(tmp_path, content, "cifar-100")
+    source = datasets.find(entry.raw, tmp_path)
+    found = datasets.read(entry, source, "train")
+    assert datasets.content_hash(*found) == entry.sha256["train"]
+
+    first, second = (folder / "train" / names[k] for k in (4, 70))  # two classes change names
+    first.rename(folder / "aside")
+    second.rename(first)
+    (folder / "aside").rename(second)
+    with pytest.raises(datasets.DataError, match="classes in another order"):
+        datasets.read(entry, source, "train")
+
+    for path in first.iterdir():
+        path.rename(second / f"more-{path.name}")
+    with pytest.raises(datasets.DataError, match=f"class '{names[4]}' is missing"):
+        datasets.read(entry, source, "train")
+    first.rmdir()
+    assert datasets.find(entry.raw, tmp_path) is None
+    with pytest.raises(datasets.MissingDataError, match=f"lacks train/{names[4]}"):
+        datasets.load("cifar-100", tmp_path, download=False)
+
+
 def test_batches_repickled_by_python_3_are_read(tmp_path):
     images = np.random.default_rng(3).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     data = np.ascontiguousarray(images.transpose(0, 3, 1, 2).reshape(6, -1))

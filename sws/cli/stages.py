@@ -48,15 +48,24 @@ def pretrain(
     seed: Seed = 1,
     results: Results = None,
     checkpoints: Checkpoints = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="A pretrained.safetensors to take in place of training, with its metrics.json "
+            "beside it; checked against network, data and seed.",
+        ),
+    ] = None,
 ) -> None:
-    """Train a network before any compression.
+    """Train a network before any compression, or take a given one.
 
     Writes pretrained.safetensors, metrics.json and history.csv to
     RESULTS/pretrained/PAIR/seed-SEED. Interrupted, it goes on where it was when run again.
 
     \b
-    Example:
+    Examples:
       sws pretrain lenet-300-100_mnist --seed 1
+      sws pretrain wrn-16-4_cifar-10 --seed 1 --from start/pretrained.safetensors
     """
     from sws.study.plan import find_experiment
 
@@ -70,6 +79,7 @@ def pretrain(
             results,
             checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
+            given=given,
         )
     print(folder)
 

@@ -238,6 +238,10 @@ def publish(
     replace: Annotated[
         bool, typer.Option("--replace", help="Drop whatever else the reference holds.")
     ] = False,
+    starts: Annotated[
+        bool,
+        typer.Option("--starts", help="Publish the pre-trained networks of these runs too."),
+    ] = False,
     config: ConfigFiles = None,
 ) -> None:
     """Copy complete runs into results/reference, to commit them.
@@ -250,7 +254,7 @@ def publish(
     Examples:
       snakemake --cores all mnist --configfile config/reference.yaml
       sws publish mnist
-      sws publish cifar10 --seeds 1 --partial
+      sws publish cifar10 --seeds 1 --partial --starts
       sws publish studies
     """
     from sws.study import publish as module
@@ -275,6 +279,7 @@ def publish(
         targets=targets,
         partial=partial,
         replace=replace,
+        starts=starts,
     )
     for case in left_out:
         print(f"left out, not run: {case}", file=sys.stderr)

@@ -30,6 +30,9 @@ class Augmentation(Settings):
     flip: bool = Field(False, description="left to right, half of the time")
 
 
+SideFrom = tuple[Fraction, Annotated[int, Field(ge=4, le=1024)]]
+
+
 class Pretraining(Settings):
     """How the network is trained before any compression; shared by all methods."""
 
@@ -38,9 +41,30 @@ class Pretraining(Settings):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Rate
     warm_up: Fraction = Field(0.0, description="fraction of the steps over which the rate rises")
+    decay: Literal["cosine", "linear"] = Field(
+        "cosine", description="how the rate falls to 0 after it has risen"
+    )
     weight_decay: Annotated[float, Field(ge=0, lt=1000)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="ε: the target is (1 − ε)·one-hot + ε/classes"
+    )
+    average: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="d: the result is the moving average w̄ ← d·w̄ + (1 − d)·w of all steps"
+    )
+    image_sides: tuple[SideFrom, ...] = Field(
+        (),
+        description="[fraction of the epochs, pixels] from which on images are scaled to so many "
+        "pixels a side; small ones first save time, for networks that take any size",
+    )
     augmentation: Augmentation = Augmentation()
     bfloat16: bool = False
+
+    @model_validator(mode="after")
+    def _sides_in_order(self) -> Pretraining:
+        places = [at for at, _ in self.image_sides]
+        if places and (places[0] != 0 or sorted(set(places)) != places):
+            raise ValueError("the fractions of image_sides must ascend from 0")
+        return self
 
 
 Knot = tuple[Fraction, Positive]

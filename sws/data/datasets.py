@@ -253,8 +253,21 @@ def _check(entry: DatasetSpec, split: str, arrays: Arrays, where: str, fix: str)
     if found != expected:
         raise DataError(
             f"{entry.name}/{split} has SHA-256 {found}, expected {expected}, "
-            f"in {len(arrays[1])} images read from {where}; {fix}"
+            f"in {len(arrays[1])} images read from {where}{_suspicion(entry, arrays[1])}; {fix}"
         )
+
+
+def _suspicion(entry: DatasetSpec, labels: np.ndarray) -> str:
+    """What the labels alone show to be wrong with a data set, for a message."""
+    counts = np.bincount(labels, minlength=len(entry.classes))
+    seen = int(np.count_nonzero(counts))
+    if seen < len(entry.classes):
+        return f" (labels of {seen} classes, not {len(entry.classes)}: coarse labels, or one lost)"
+    if len(counts) > len(entry.classes):
+        return f" (labels up to {len(counts) - 1}, of {len(entry.classes)} classes)"
+    if entry.raw is not None and len(set(counts)) == 1:
+        return " (as many of every class: altered images, or classes in another order)"
+    return ""
 
 
 def find(raw: RawSet, root: Path | None) -> Source | None:

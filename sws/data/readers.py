@@ -240,6 +240,8 @@ def read_pickled_batch(path: Path, image_shape: tuple[int, int, int]) -> Arrays:
             batch = _BatchUnpickler(file, encoding="bytes").load()
         batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
         data = batch["data"]
+        if "coarse_labels" in batch and "fine_labels" not in batch:
+            raise ValueError("its labels are the coarse ones, of superclasses")
         labels = batch["fine_labels"] if "fine_labels" in batch else batch["labels"]
         if data.dtype.code != "u1" or data.fortran or not isinstance(data.values, bytes):
             raise ValueError("its images are not unsigned bytes")
@@ -293,6 +295,11 @@ def _read_pngs(raw: RawSet, folder: Path) -> Arrays:
     paths, labels = [], []
     for label, name in enumerate(raw.classes):
         found = _png_files(folder / name)
+        if not found:
+            raise DataError(
+                f"{folder / name} holds no PNG image, so class {name!r} is missing; "
+                "complete or restore the folder"
+            )
         paths += [entry.path for entry in found]
         labels += [label] * len(found)
     if len(paths) != raw.counts[folder.name]:

@@ -15,7 +15,7 @@ from sws.compression.process import Compressed, CompressionTask, Process
 from sws.compression.trace import TraceRecorder
 from sws.config.post_hoc_mixture import PostHocMixture
 from sws.prior.components import initial_components
-from sws.prior.estimators import Tabulated
+from sws.prior.graded import Graded
 from sws.prior.hyper_priors import BetaPrior
 from sws.prior.mixture import Mixture
 
@@ -25,7 +25,7 @@ def fit_mixture(weights: Sequence[Tensor], settings: PostHocMixture) -> Mixture:
     values = [w.detach().contiguous() for w in weights]
     components = initial_components(values, settings.components, 0.5, settings.deviation)
     mixture = Mixture(components, zero_proportion=BetaPrior(1.0, 1.0))
-    estimator = Tabulated()
+    estimator = Graded()  # as the published runs were made
     for _ in range(settings.iterations):
         mixture.maximize(estimator(mixture.components, values))
     return mixture

@@ -25,6 +25,7 @@ from sws.errors import InputError
 from sws.network.weights import compressible, gradients, memory_order
 from sws.prior.components import Components, Statistics, initial_components
 from sws.prior.estimators import Estimator, Exact, Subsampled, SubsampledSums, Tabulated
+from sws.prior.graded import Graded
 from sws.prior.hyper_priors import beta_prior, gamma_prior
 from sws.prior.mixture import Mixture, MixtureDescent
 from sws.training.loop import DivergedError, FitSettings, Hooks
@@ -119,10 +120,14 @@ class SoftWeightSharing(Hooks):
         if name == "subsampled":
             return Subsampled(samples, self.seed)
         if name == "subsampled-sums":
-            return SubsampledSums(samples, self.seed)
+            return SubsampledSums(samples, self.seed, self._tabulated())
         if name == "subsampled-outside":
             raise InputError(f"{name}: use the method soft-weight-sharing-subsampled")
-        return Tabulated()
+        return self._tabulated()
+
+    def _tabulated(self) -> Graded | Tabulated:
+        """Under EM, as the published runs were made; Adam moves the mixture in every step."""
+        return Graded() if self.prior.update == "em" else Tabulated()
 
     def _in_units(self) -> list[Tensor]:
         return [w.detach() / s for w, s in zip(self.weights, self.scales, strict=True)]
@@ -294,5 +299,10 @@ def compress(
     components = prior.mixture.components
     codebook, index = quantize(process.flat_weights(), components, quantization)
     return process.finish(
-        index, codebook, quantization, trace=prior.trace, seconds={"prior": prior.seconds}
+        index,
+        codebook,
+        quantization,
+        trace=prior.trace,
+        seconds={"prior": prior.seconds},
+        prior_exact_pct=prior.estimator.exact_pct,
     )

@@ -11,12 +11,14 @@ from which the gradient of every mixture parameter follows (:class:`Statistics`)
 estimator                 what it does                          cost a step
 ========================  ====================================  =====================
 :class:`Exact`            the closed form, in chunks            O(I·J) time, O(I) memory
-:class:`Tabulated`        s and r_k on a grid, interpolated     O(I + M·J), M ≈ 10³ nodes
+:class:`Tabulated`        s and r_k on a mesh, interpolated     O(I + M·J), M ≈ 10³ nodes
 :class:`Subsampled`       K weights a step, scaled by I/K       O(K·J)  (Appendix C)
-:class:`SubsampledSums`   s from the grid, sums from K weights  O(I + K·J)
+:class:`SubsampledSums`   s from a table, sums from K weights   O(I + K·J)
 ========================  ====================================  =====================
 
 All share one call, ``estimator(components, weights, gradients, factor, statistics)``.
+
+:class:`sws.prior.graded.Graded` is an older form of the third.
 """
 
 from __future__ import annotations
@@ -29,15 +31,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sws.prior import table
 from sws.prior.components import Components, Statistics
-from sws.prior.grid import GradedGrid, ResolutionError
+from sws.prior.mesh import Mesh, interval
+from sws.prior.sweep import sweep
 
 CHUNK = 1 << 15
 
 
 class Estimator(Protocol):
-    """One way of computing log p(w) and its gradients."""
+    """One way of computing log p(w) and its gradients.
+
+    Attributes
+    ----------
+    exact_pct : of the weights computed so far, how many took the closed form: what a table could
+        not do. A measure of cost, for metrics.json.
+    """
+
+    exact_pct: float
 
     def __call__(
         self,
@@ -71,6 +81,8 @@ class Estimator(Protocol):
 class Exact:
     """Closed form, in chunks of 2^15 weights: memory does not grow with I × J."""
 
+    exact_pct = 100.0
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -82,7 +94,7 @@ class Exact:
     ):
         sums = None
         for position, (tensor, scale) in enumerate(
-            zip(weights, _each(scales, weights), strict=True)
+            zip(weights, in_units(scales, weights), strict=True)
         ):
             flat = tensor.detach().reshape(-1)
             target = None if gradients is None else gradients[position].view(-1)
@@ -93,7 +105,7 @@ class Exact:
                     target[begin : begin + CHUNK].add_(score, alpha=factor / scale)
                 if statistics:
                     sums = chunk_sums if sums is None else sums + chunk_sums
-        return _unpack(sums, len(components)) if statistics else None
+        return unpack(sums, len(components)) if statistics else None
 
 
 class Subsampled:
@@ -101,6 +113,8 @@ class Subsampled:
 
     Drawn with replacement, so each call is an unbiased estimate whatever K is.
     """
+
+    exact_pct = 100.0
 
     def __init__(self, samples: int, seed: int = 0):
         if samples < 1:
@@ -119,7 +133,7 @@ class Subsampled:
     ):
         sizes = [w.numel() for w in weights]
         weight = sum(sizes) / self.samples
-        units = _each(scales, weights)
+        units = in_units(scales, weights)
         drawn = torch.randint(sum(sizes), (self.samples,), generator=self.generator)
         sums, offset = None, 0
         for position, (tensor, size) in enumerate(zip(weights, sizes, strict=True)):
@@ -134,7 +148,7 @@ class Subsampled:
                     alpha = factor * weight / units[position]
                     gradients[position].view(-1).index_add_(0, index, score, alpha=alpha)
                 sums = part_sums if sums is None else sums + part_sums
-        return _unpack(sums, len(components)).scaled(weight) if statistics else None
+        return unpack(sums, len(components)).scaled(weight) if statistics else None
 
 
 class SubsampledSums:
@@ -142,11 +156,19 @@ class SubsampledSums:
 
     What is rare and large in the literal form, the gradient of a weight that was drawn, is what an
     optimiser with a second moment makes little of; sums over all weights have no such trouble.
+
+    Parameters
+    ----------
+    tabulated : what gives the scores.
     """
 
-    def __init__(self, samples: int, seed: int = 0):
+    def __init__(self, samples: int, seed: int = 0, tabulated: Estimator | None = None):
         self.sampled = Subsampled(samples, seed)
-        self.tabulated = Tabulated()
+        self.tabulated = Tabulated() if tabulated is None else tabulated
+
+    @property
+    def exact_pct(self) -> float:
+        return self.tabulated.exact_pct
 
     def state_dict(self) -> dict[str, Any]:
         return {"sampled": self.sampled.state_dict(), "tabulated": self.tabulated.state_dict()}
@@ -166,135 +188,46 @@ class SubsampledSums:
 
 
 class Tabulated:
-    """s and r_k on a graded grid: each weight costs one table look-up, whatever J is.
+    """s and r_k on a mesh made for these very components: a look-up a weight, whatever J is.
 
-    On every element of the grid the score is a quadratic through three nodes, and the sums use the
+    On every element of the mesh the score is a cubic through four nodes, and the sums use the
     transpose of that interpolation (moments of the weights' position in each element), so both are
-    exact for piecewise quadratics. Elements are halved until the error at their quarter points is
-    below ``tolerance`` (:mod:`sws.prior.grid`). Weights outside the grid are computed exactly. Where the
-    grid cannot resolve the mixture, the call falls back to :class:`Exact`.
-
-    Parameters
-    ----------
-    tolerance : of r_k, r_k·z_k and r_k·z_k² absolutely (z = (w − μ)/σ), and of s relative to its
-        root mean square over the weights seen last.
+    exact for piecewise cubics. What a call does depends on nothing but its arguments.
     """
 
-    def __init__(self, tolerance: float = 2e-5):
-        self.tolerance = tolerance
-        self.exact = Exact()
-        self.fallbacks = 0
-        self._grid: GradedGrid | None = None
-        self._built_for: Components | None = None
-        self._tables_for: Components | None = None
-        self._score_scale: float | None = None
-        self._scale_then: float | None = None
+    def __init__(self):
+        self.seen = self.exact = 0
+        self._mesh: Mesh | None = None
+        self._made_for: tuple[float, float] | None = None
+
+    @property
+    def exact_pct(self) -> float:
+        return 100 * self.exact / max(self.seen, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The grid's origin: a resumed run must interpolate on the grid it was interrupted on."""
-        then = self._built_for
-        built = None if then is None else torch.from_numpy(np.stack(_vectors(then)))
-        return {"built_for": built, "scales": [self._scale_then, self._score_scale]}
+        return {"seen": self.seen, "exact": self.exact}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._grid = self._built_for = self._tables_for = None
-        scale_then, self._score_scale = state["scales"]
-        if state["built_for"] is not None:
-            self._build(Components(*state["built_for"].numpy().copy()), scale_then)
+        self.seen, self.exact = state["seen"], state["exact"]
+        self._mesh = None
 
     def __call__(
         self, components, weights, gradients=None, factor=1.0, statistics=True, scales=None
     ):
+        self.seen += sum(w.numel() for w in weights)
+        units = in_units(scales, weights)
         flat = [w.detach().reshape(-1) for w in weights]
-        units = _each(scales, weights)
-        if not self._prepare(components, flat, units):
-            self.fallbacks += 1
-            return self.exact(components, weights, gradients, factor, statistics, scales)
+        lowest, highest = _range(flat, units)
+        if not (_is_finite(components) and lowest <= highest):
+            self.exact += sum(w.numel() for w in weights)
+            return Exact()(components, weights, gradients, factor, statistics, scales)
+        over = interval(components, lowest, highest)
+        if self._mesh is None or self._mesh.components is not components or self._made_for != over:
+            self._mesh, self._made_for = Mesh.build(components, *over), over
         targets = None if gradients is None else [g.view(-1) for g in gradients]
-        moments, outside = table.accumulate(self._tables, flat, targets, factor, statistics, units)
-        if not statistics:
-            return None
-        return self._sums(components, moments, outside)
-
-    def _prepare(self, components: Components, flat: list[Tensor], scales: Sequence[float]) -> bool:
-        """Bring grid and tables up to date with the components; False if that is impossible."""
-        if self._tables_for is components:
-            return True
-        if self._score_scale is None:
-            self._score_scale = self._root_mean_square(components, flat, scales)
-        if self._built_for is None or self._drifted(components):
-            self._build(components, self._score_scale)
-        if self._grid is None:
-            return False
-        nodes = self._grid.nodes
-        self._log_density, self._responsibilities = components.responsibilities(nodes)
-        pulls = self._responsibilities @ np.stack(
-            [components.precisions * components.means, components.precisions], axis=1
-        )
-        scores = pulls[:, 0] - pulls[:, 1] * nodes
-        self._tables = table.Tables.build(self._grid, scores, components)
-        self._tables_for = components
-        return True
-
-    def _build(self, components: Components, score_scale: float) -> None:
-        """A grid for these components; None, until they drift, if it would be too fine."""
-        self._built_for, self._scale_then, self._tables_for = components, score_scale, None
-        try:
-            self._grid = GradedGrid.resolving(components, self.tolerance, score_scale)
-        except ResolutionError:
-            self._grid = None
-
-    def _drifted(self, components: Components) -> bool:
-        """True once some component moved a tenth of its width (or of a nat) since the grid."""
-        then = self._built_for
-        if len(components) != len(then) or self._score_scale < 0.5 * self._scale_then:
-            return True
-        change = max(
-            np.abs((components.means - then.means) / then.deviations).max(),
-            np.abs(components.log_precisions - then.log_precisions).max(),
-            np.abs(components.log_proportions - then.log_proportions).max(),
-        )
-        return change > 0.1
-
-    def _root_mean_square(
-        self, components: Components, flat: list[Tensor], scales: Sequence[float]
-    ) -> float:
-        """Root mean square of the score over (at most 2^14 of) the weights, evenly spread."""
-        total = sum(t.numel() for t in flat)
-        stride = max(1, total >> 14)
-        sample = np.concatenate(
-            [t[::stride].double().cpu().numpy() / s for t, s in zip(flat, scales, strict=True)]
-        )
-        scores = components.scores(sample)
-        finite = scores[np.isfinite(scores)]
-        return float(np.sqrt(np.mean(finite**2))) + 1e-12 if finite.size else 1.0
-
-    def _sums(self, components: Components, moments: np.ndarray, outside) -> Statistics:
-        load, nodes, means = self._grid.node_loads(moments), self._grid.nodes, components.means
-        powers = np.stack([load, load * nodes, load * nodes**2]) @ self._responsibilities
-        counts, first, second = powers
-        sums = Statistics(
-            float(load @ self._log_density),
-            counts,
-            first - means * counts,
-            second - 2 * means * first + means**2 * counts,
-        )
-        count, squares = moments[:, 0].sum(), self._squared_scores(moments)
-        self._score_scale = math.sqrt(squares / max(count, 1.0)) + 1e-12
-        if outside is None:
-            return sums
-        far = _unpack(outside, len(components))
-        return Statistics(
-            sums.log_likelihood + far.log_likelihood,
-            sums.counts + far.counts,
-            sums.first_moments + far.first_moments,
-            sums.second_moments + far.second_moments,
-        )
-
-    def _squared_scores(self, moments: np.ndarray) -> float:
-        """Σ s² with one value an element (its midpoint): only sets the scale of a tolerance."""
-        midpoint = self._tables.midpoints
-        return float(moments[:, 0] @ midpoint**2)
+        sums, exact = sweep(self._mesh, flat, targets, factor, statistics, units)
+        self.exact += exact
+        return unpack(sums, len(components)) if statistics else None
 
 
 def _closed_form(
@@ -324,15 +257,30 @@ def _closed_form(
     return score, sums
 
 
-def _each(scales: Sequence[float] | None, weights: Sequence[Tensor]) -> Sequence[float]:
+def in_units(scales: Sequence[float] | None, weights: Sequence[Tensor]) -> Sequence[float]:
     return [1.0] * len(weights) if scales is None else scales
 
 
-def _vectors(components: Components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return components.means, components.log_precisions, components.log_proportions
+def _is_finite(components: Components) -> bool:
+    widths = components.precisions
+    finite = np.isfinite(components.means).all() and np.isfinite(widths).all()
+    return bool(finite and (widths > 0).all() and not np.isnan(components.log_proportions).any())
 
 
-def _unpack(sums: Tensor | np.ndarray | None, size: int) -> Statistics:
+def _range(flat: Sequence[Tensor], scales: Sequence[float]) -> tuple[float, float]:
+    """Least and largest of all finite w/c; (inf, -inf) if there are none."""
+    both = zip(flat, scales, strict=True)
+    ends = [torch.stack(torch.aminmax(w)).double() / s for w, s in both if len(w)]
+    if not ends:
+        return math.inf, -math.inf
+    found = torch.stack(ends)
+    if not bool(torch.isfinite(found).all()):
+        finite = [w[torch.isfinite(w)] for w in flat]
+        return _range(finite, scales) if any(map(len, finite)) else (math.inf, -math.inf)
+    return float(found[:, 0].min()), float(found[:, 1].max())
+
+
+def unpack(sums: Tensor | np.ndarray | None, size: int) -> Statistics:
     if sums is None:
         packed = np.zeros(1 + 3 * size)
     else:

@@ -7,7 +7,6 @@ Two implementations of one function, :func:`accumulate`: compiled loops for tens
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,17 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sws.prior.compiled import numba
 from sws.prior.grid import GradedGrid
-
-# numba starts a thread per core however many it is then told to use, and idle ones spin: let it
-# have those that OpenMP may have
-if "OMP_NUM_THREADS" in os.environ:
-    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
-
-try:
-    import numba
-except ImportError:  # pragma: no cover - numba is a declared dependency; this is the slow way home
-    numba = None
 
 LEVEL_BITS = np.int32(4)  # a Python int would make the kernel compute in 64 bits
 LEVEL_MASK = np.int32(15)

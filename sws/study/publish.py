@@ -37,6 +37,11 @@ from sws.study.plan import METHOD, POINT
 
 MANIFEST = "manifest.json"
 README = "README.md"
+WEIGHTS = "pretrained.safetensors"
+START_FILES = (WEIGHTS, "metrics.json", "history.csv")
+LARGEST_START = 16 * 2**20
+"""Bytes of a start that a repository still holds as a file."""
+
 STUDIES = "studies"  # a target that has a table and a figure, and no runs
 
 
@@ -49,6 +54,7 @@ def publish(
     targets: Sequence[str] = ("mnist",),
     partial: bool = False,
     replace: bool = False,
+    starts: bool = False,
 ) -> tuple[Path, list[Case]]:
     """Copy runs, tables, figures and tuning trials into ``reference``.
 
@@ -60,6 +66,8 @@ def publish(
     targets : which tables and figures belong to them; ``studies`` has no cases.
     partial : publish the seeds of a case that have run, rather than refuse if one has not.
     replace : drop whatever else the present reference holds.
+    starts : publish the networks that the runs began with too, as files of up to
+        :data:`LARGEST_START` bytes and of larger ones the SHA-256.
 
     Returns
     -------
@@ -69,7 +77,8 @@ def publish(
     ------
     ResultsError
         If a run, table, figure or trial is missing, a run comes from uncommitted changes or from
-        another commit than the other seeds of its case, or the tables were made from other runs.
+        another commit than the other seeds of its case, the tables were made from other runs, or
+        the reference keeps another start than that of the runs and ``starts`` is not set.
         Nothing has changed then.
     """
     results, reference = Path(results), Path(reference)
@@ -92,14 +101,26 @@ def publish(
     files += [path for path in profiles if path.is_file()]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     sources = {path.relative_to(results): path for path in files} | trials
-    kept = _kept(reference, results, wanted, folders, everything=not replace)
+    pairs_seeds = sorted({(case.pair, seed) for case in wanted for seed in ready[case]})
+    begun = [Path("pretrained", "_".join(pair), f"seed-{seed}") for pair, seed in pairs_seeds]
+    hashes = {}
+    if starts:
+        for place in begun:
+            copied, hashed = _start(results, place)
+            sources, hashes = sources | copied, hashes | hashed
+    else:
+        _same_starts(results, reference, begun)
+    superseded = [folder.relative_to(results) for folder in folders]
+    superseded += [Path(kind, str(case)) for case in wanted for kind in ("runs", "profiles")]
+    superseded += begun if starts else []
+    kept = _kept(reference, superseded, everything=not replace)
     sources = {path.relative_to(reference): path for path in kept} | sources
     found = {
         str(case): {"commit": commit, "seeds": ready[case]} for case, commit in commits.items()
     }
     if not replace:
         found = _present(reference) | found
-    _swap(reference, sources, found)
+    _swap(reference, sources, hashes, found)
     return reference, left_out
 
 
@@ -212,16 +233,43 @@ def _present(reference: Path) -> dict[str, Any]:
     return json.loads(manifest.read_text(encoding="utf-8")).get("cases", {})
 
 
-def _kept(
-    reference: Path,
-    results: Path,
-    wanted: Sequence[Case],
-    folders: Sequence[Path],
-    everything: bool,
-) -> list[Path]:
-    """Files of the present reference that are about other cases and targets, or its README only."""
-    superseded = [folder.relative_to(results) for folder in folders]
-    superseded += [Path(kind, str(case)) for case in wanted for kind in ("runs", "profiles")]
+def _start(results: Path, place: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """Files to copy of a start, and the line of its SHA-256 where the network is too large.
+
+    Returns
+    -------
+    place → file, and place → text in the form that ``sha256sum --check`` reads.
+    """
+    for name in START_FILES:
+        if not (results / place / name).is_file():
+            raise ResultsError(f"{results / place / name} is missing; pre-train it again")
+    metrics = json.loads((results / place / "metrics.json").read_text(encoding="utf-8"))
+    if metrics["provenance"]["code"].get("dirty") is not False:
+        raise ResultsError(
+            f"{results / place}: made from uncommitted changes, or outside a git clone; commit "
+            "them and pre-train it again"
+        )
+    sources = {place / name: results / place / name for name in START_FILES}
+    weights = sources[place / WEIGHTS]
+    if weights.stat().st_size <= LARGEST_START:
+        return sources, {}
+    del sources[place / WEIGHTS]
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return sources, {place / f"{WEIGHTS}.sha256": f"{digest}  {WEIGHTS}\n"}
+
+
+def _same_starts(results: Path, reference: Path, places: Sequence[Path]) -> None:
+    """Runs must not stand in a reference beside a start that they did not begin with."""
+    for place in places:
+        kept, own = reference / place / "metrics.json", results / place / "metrics.json"
+        if kept.is_file() and own.is_file() and kept.read_bytes() != own.read_bytes():
+            raise ResultsError(
+                f"{kept.parent} is another start than {own.parent}; publish with --starts"
+            )
+
+
+def _kept(reference: Path, superseded: Sequence[Path], everything: bool) -> list[Path]:
+    """Files of the present reference that stay, or its README only."""
     return [
         path
         for path in sorted(reference.rglob("*"))
@@ -232,8 +280,13 @@ def _kept(
     ]
 
 
-def _swap(reference: Path, sources: Mapping[Path, Path], found: Mapping[str, Any]) -> None:
-    """Copy everything (place → from where) beside the reference, and put it in its place."""
+def _swap(
+    reference: Path,
+    sources: Mapping[Path, Path],
+    texts: Mapping[Path, str],
+    found: Mapping[str, Any],
+) -> None:
+    """Put everything (place → from where, or text) beside the reference, and in its place."""
     beside = reference.with_name(f".{reference.name}.new-{os.getpid()}")
     old = reference.with_name(f".{reference.name}.old-{os.getpid()}")
     hashes = {}
@@ -244,6 +297,9 @@ def _swap(reference: Path, sources: Mapping[Path, Path], found: Mapping[str, Any
             shutil.copyfile(path, target)
             if relative != Path(README):  # people write it
                 hashes[relative.as_posix()] = hashlib.sha256(target.read_bytes()).hexdigest()
+        for relative, text in texts.items():
+            (beside / relative).write_text(text, encoding="utf-8", newline="\n")
+            hashes[relative.as_posix()] = hashlib.sha256(text.encode()).hexdigest()
         manifest = {"cases": dict(sorted(found.items())), "sha256": dict(sorted(hashes.items()))}
         text = json.dumps(manifest, indent=1) + "\n"
         (beside / MANIFEST).write_text(text, encoding="utf-8", newline="\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import resource
 import shutil
@@ -22,8 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from sws import codec
@@ -32,20 +32,32 @@ from sws.compression.process import Compressed, CompressionTask
 from sws.compression.trace import serialize
 from sws.config import methods
 from sws.config.experiment import Experiment
-from sws.config.schema import Settings
+from sws.config.schema import ConfigurationError, Settings
 from sws.config.sections import Point
-from sws.data.batches import TensorBatches
+from sws.data.batches import ScaledBatches, TensorBatches
 from sws.errors import InputError, MissingFileError
+from sws.network.batch_norm import modes_kept
 from sws.network.quantized import Architecture, QuantizedNetwork
 from sws.network.to_module import build_module
 from sws.runs import records
 from sws.study import provenance
 from sws.study.code_hash import roots
 from sws.study.locks import RunLock
+from sws.study.starts import CURVE, METRICS, WEIGHTS, load_pretrained, start_metrics, take
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import protected
-from sws.training.loop import DivergedError, FitSettings, Hooks, Stopwatch, fit
+from sws.training.loop import (
+    Batches,
+    DivergedError,
+    FitSettings,
+    Hooks,
+    Stopwatch,
+    computes_bfloat16,
+    fit,
+)
 from sws.training.on_device import Task
+
+LOG = logging.getLogger(__name__)
 
 HISTORY = (
     "epoch", "learning_rate", "loss", "cross_entropy", "complexity",
@@ -130,9 +142,20 @@ def _peak_memory_mb() -> float:
 
 
 def run_pretraining(
-    experiment: Experiment, seed: int, results: Path, *, checkpoints: Path, progress: bool = False
+    experiment: Experiment,
+    seed: int,
+    results: Path,
+    *,
+    checkpoints: Path,
+    progress: bool = False,
+    given: Path | None = None,
 ) -> Path:
     """Train the network on the whole training set; the test set is read once, at the end.
+
+    Parameters
+    ----------
+    given : a ``pretrained.safetensors`` to take in place of training, checked by
+        :func:`sws.study.starts.take`.
 
     Returns
     -------
@@ -142,7 +165,11 @@ def run_pretraining(
     folder = Path(results) / "pretrained" / experiment.pair / f"seed-{seed}"
     with RunLock(folder):
         task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
-        pretrain_on(experiment, seed, task, folder, Path(checkpoints), progress)
+        if given is None:
+            pretrain_on(experiment, seed, task, folder, Path(checkpoints), progress)
+        else:
+            with _outputs(folder) as scratch:
+                take(experiment, seed, given, task, scratch)
     return folder
 
 
@@ -163,11 +190,16 @@ def pretrain_on(
         bfloat16=settings.bfloat16,
         warm_up=settings.warm_up,
         optimizer=settings.optimizer,
+        decay=settings.decay,
+        label_smoothing=settings.label_smoothing,
+        average=settings.average,
     )
+    if settings.bfloat16 and not computes_bfloat16(task.device):
+        LOG.info("pretrain: float32, since this processor has no instructions for bfloat16")
     with Stopwatch() as watch:
         history = fit(
             model,
-            task.batches(settings.batch_size, seed, settings.augmentation),
+            _pretraining_batches(experiment, task, model, seed),
             Hooks(),
             fitting,
             seed=seed,
@@ -189,10 +221,38 @@ def pretrain_on(
     }
     with _outputs(folder) as scratch:
         state = {k: v.contiguous().cpu() for k, v in model.state_dict().items()}
-        save_file(state, scratch / "pretrained.safetensors")
-        history.write(scratch / "history.csv", [c for c in HISTORY if c in history.rows[0]])
-        _write_json(scratch / "metrics.json", metrics)
+        save_file(state, scratch / WEIGHTS)
+        history.write(scratch / CURVE, [c for c in HISTORY if c in history.rows[0]])
+        _write_json(scratch / METRICS, metrics)
     checkpoint.remove()
+
+
+def _pretraining_batches(
+    experiment: Experiment, task: Task, model: nn.Module, seed: int
+) -> Batches:
+    """The task's batches, in the image sizes that the settings ask for.
+
+    Raises
+    ------
+    ConfigurationError
+        If the network does not take images of one of the sizes.
+    """
+    settings = experiment.pretraining
+    batches = task.batches(settings.batch_size, seed, settings.augmentation)
+    if not settings.image_sides:
+        return batches
+    channels, *_ = task.dataset.input_shape
+    for _, side in settings.image_sides:
+        image = torch.zeros(1, channels, side, side, device=task.device)
+        try:
+            with modes_kept(model), torch.inference_mode():
+                model.eval()(image)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"image_sides: {experiment.model} does not take images of {side} × {side} pixels"
+            ) from error
+    sides = tuple((at * settings.epochs, side) for at, side in settings.image_sides)
+    return ScaledBatches(batches, sides)
 
 
 def _watch(task: Task) -> Callable[[nn.Module], float] | None:
@@ -217,34 +277,6 @@ def _count_trials(results: Path, experiment: Experiment, method: str) -> int:
     """Trials that led to the settings: those of these results, or of the reference."""
     pair = (experiment.model, experiment.dataset)
     return len({trial.trial for trial in records.read_trials(results, pair, method)})
-
-
-def _start_metrics(folder: Path) -> dict[str, Any]:
-    """What was measured of the pre-trained network."""
-    path = folder / "metrics.json"
-    if not path.exists():
-        raise MissingFileError(
-            f"{path}: no pre-trained network; run 'sws pretrain' for this pair and seed first"
-        )
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Module:
-    """The network that :func:`pretrain_on` left in a folder, on the task's device."""
-    path = folder / "pretrained.safetensors"
-    if not path.exists():
-        raise MissingFileError(
-            f"{path}: no pre-trained network; run 'sws pretrain' for this pair and seed first"
-        )
-    model = task.build(experiment.model)
-    try:
-        model.load_state_dict(load_file(path, device=str(task.device)))
-    except (RuntimeError, SafetensorError):
-        raise InputError(
-            f"{path}: damaged, or of another network than {experiment.model}; "
-            "delete the folder and run 'sws pretrain' again"
-        ) from None
-    return model
 
 
 # --- compress -------------------------------------------------------------------------------------
@@ -273,7 +305,7 @@ def run_compression(
     folder = results / "runs" / experiment.pair / method / point / f"seed-{seed}"
     with RunLock(folder):
         task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
-        before = _start_metrics(start)
+        before = start_metrics(start)
         if settings.follows is not None:
             followed = records.Case(experiment.model, experiment.dataset, *settings.follows)
             settings = method_module(method).following(

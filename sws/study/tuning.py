@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from sws.config.experiment import Experiment
@@ -21,8 +20,10 @@ from sws.config.sections import Point
 from sws.files import write_text
 from sws.report.table import to_csv
 from sws.runs.records import trials_path
+from sws.runs.seeds import over_seeds
 from sws.study.locks import RunLock
-from sws.study.stages import compress_on, load_pretrained, method_module, pretrain_on, set_up
+from sws.study.stages import compress_on, method_module, pretrain_on, set_up
+from sws.study.starts import load_pretrained
 from sws.training.loop import Stopwatch
 from sws.training.on_device import Task
 
@@ -117,6 +118,17 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
+def _start(experiment: Experiment, folder: Path, seed: int) -> Path:
+    """The folder of the network that trials begin with, trained yet or not.
+
+    Where the study holds the validation images out itself, its own start is that network.
+    """
+    own = folder.parents[2] / "pretrained" / experiment.pair / f"seed-{seed}"
+    if experiment.hold_out and (own / "metrics.json").exists():
+        return own
+    return folder.parent / "pretrained" / f"seed-{seed}"
+
+
 def _trial(
     experiment: Experiment,
     method: str,
@@ -128,7 +140,7 @@ def _trial(
     checkpoints: Path,
     progress: bool,
 ) -> dict[str, str]:
-    start = folder.parent / "pretrained" / f"seed-{seed}"
+    start = _start(experiment, folder, seed)
     if not (start / "metrics.json").exists():
         with RunLock(start):
             pretrain_on(experiment, seed, task, start, Path(checkpoints), progress)
@@ -223,9 +235,9 @@ def mark_main(
     for name in dict.fromkeys(r["trial"] for r in rows):
         own = [r for r in rows if r["trial"] == name]
         if {r["seed"] for r in own} == seeds:
-            rise = [float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own]
-            size = [float(r["file_bytes"]) for r in own]
-            means[name] = (float(np.mean(rise)), float(np.mean(size)))
+            rise = (float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own)
+            size = (float(r["file_bytes"]) for r in own)
+            means[name] = (over_seeds(rise).mean, over_seeds(size).mean)
     if matched:
         fitting = {n: rise for n, (rise, _) in means.items()}
     else:

@@ -7,7 +7,7 @@ for target in plan.TARGETS:
         name:
             f"figures_{target}"
         input:
-            runs=runs(target, "metrics.json", "trace.safetensors"),
+            runs=runs(target, "metrics.json", "trace.safetensors", "model.sws"),
             trials=PLAN.trial_files(target),
             published=PUBLISHED,
         output:
