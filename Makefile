@@ -62,8 +62,8 @@ debian:  ## install what some tests need, where that is possible: Slurm, Chromiu
 test-cluster: debian  ## the study on a real Slurm of one node (Debian, as root)
 	$(MAKE) test TESTS=tests/cluster
 
-fuzz: $(READY)  ## 200,000 mutated files for the reader: half an hour or so
-	$(BIN)/python benchmarks/fuzz_codec.py --inputs 200000
+fuzz: $(READY)  ## 300,000 mutated files for the reader
+	$(BIN)/python benchmarks/fuzz_codec.py --inputs 300000
 
 lint: $(READY)  ## check style and imports: ruff, snakefmt, import-linter, the workflow
 	$(BIN)/ruff check .

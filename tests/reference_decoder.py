@@ -175,7 +175,8 @@ class Matrix:
         past, run = 1, 1
         for r in range(self.rows):
             slots = self.s("R", 1 + (past & 1), 4 + (past & 3), 16 + (past & 15), 32 + past,
-                           300 + 2 * min(bits(run), 7) + (past & 1), 320 + min(bits(r), 15))  # fmt: skip
+                           300 + 2 * min(bits(run), 7) + (past & 1),
+                           320 + min(bits(r), 15))  # fmt: skip
             bit = self.model.bit(*self.s("R", 0), slots, 1)
             run = run + 1 if bit == past & 1 else 1
             past = (past << 1 | bit) & 255
@@ -190,7 +191,8 @@ class Matrix:
             d = v[g - self.lag + 1] if g >= self.lag and self.lag > 1 else 2
             fed = self.fed[g]
             slots = self.s("F", 1 + a + 3 * b + 9 * c, 32 + a + 3 * c + 9 * e + 27 * d, 128 + fed,
-                           136 + 2 * min(bits(run), 7) + (a & 1), 152 + 3 * fed + a, 180 + a)  # fmt: skip
+                           136 + 2 * min(bits(run), 7) + (a & 1), 152 + 3 * fed + a,
+                           180 + a)  # fmt: skip
             bit = self.model.bit(*self.s("F", 0), slots, 0)
             run = run + 1 if g and bit == v[-1] else 1
             v.append(bit)
@@ -265,7 +267,8 @@ class Matrix:
         [c0] = self.s("C", 0)
         joint = 1 + 32 * m.level(self.row_cell, c0) + m.level(self.column[c], c0)
         slots = [self.column[c],
-                 *self.s("C", joint, 1025 + 8 * (self.past[c] & 31) + 2 * min(found, 3) + (sides & 1),
+                 *self.s("C", joint,
+                         1025 + 8 * (self.past[c] & 31) + 2 * min(found, 3) + (sides & 1),
                          1281 + 16 * kappa + near,
                          1793 + (tree if size <= 9 else 16 * kappa + min(found, 15)),
                          2305 + 4 * (8 * kappa + min(before, 7)) + sides)]  # fmt: skip
@@ -330,9 +333,11 @@ class Matrix:
         first = 1 if size == 1 or k % w > 0 else size
         second = self.lag if size == 1 else w if k >= w else 2 * size
         near, over, kappa = back(first) + 3 * back(second), sigma(self.above[c]), min(k, 31)
-        slots = [*self.s("S", 1 + near + 9 * over, 32 + 32 * (self.signs & 3) + kappa), self.row_sign,
+        slots = [*self.s("S", 1 + near + 9 * over, 32 + 32 * (self.signs & 3) + kappa),
+                 self.row_sign,
                  self.group_sign[g],
-                 *self.s("S", 160 + self.signs + 16 * min(found, 3), 224 + near + 9 * kappa)]  # fmt: skip
+                 *self.s("S", 160 + self.signs + 16 * min(found, 3),
+                         224 + near + 9 * kappa)]  # fmt: skip
         return self.model.bit(*self.s("S", 0), slots, 5)
 
 
@@ -378,7 +383,8 @@ def floating(model, tau, role, e_bits, f_bits, u, o, p):
         z = int(mantissa == 0)
         slots = [model.hashed(*n) for n in (
             (7, tau, role, j), (8, tau, e, j), (9, tau, e + j, int(e == 0)),
-            (10, omega, 2 * z + (tree & 1), j), (11, tau, tree, j), (12, omega, int(head == p), j))]  # fmt: skip
+            (10, omega, 2 * z + (tree & 1), j), (11, tau, tree, j),
+            (12, omega, int(head == p), j))]  # fmt: skip
         bit = model.bit(model.slot(("D", 64 * tau + j)), slots, 48 + j)
         mantissa = mantissa << 1 | bit
         tree = (tree << 1 | bit) & 15

@@ -53,3 +53,9 @@ def test_what_once_made_trouble(path):
 def test_a_reason_is_one_printable_line_whatever_it_quotes():
     error = codec.CorruptFileError("w\x7f\n\x1b[31m\u202eé: unknown flags")
     assert str(error) == "w\\x7f\\n\\x1b[31m\\u202eé: unknown flags"
+
+
+def test_the_document_tells_the_seeds():
+    files = fuzzing.seeds()
+    text = (Path(__file__).parents[1] / "docs" / "fuzzing.md").read_text(encoding="utf-8")
+    assert f"{len(files)} small files ({sum(map(len, files)):,} bytes in all" in text
