@@ -80,6 +80,7 @@ readme: $(READY)  ## write the tables of README.md and docs/paper.md anew from r
 
 bench: $(READY)  ## measure speed: the prior, the codec
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+	$(BIN)/python benchmarks/bench_codec.py
 
 schemas: $(READY)  ## write workflow/schemas anew from sws/config
 	$(BIN)/python -c 'import json, pathlib; from sws.config.configuration import schemas; \
