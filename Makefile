@@ -62,8 +62,8 @@ debian:  ## install what some tests need, where that is possible: Slurm, Chromiu
 test-cluster: debian  ## the study on a real Slurm of one node (Debian, as root)
 	$(MAKE) test TESTS=tests/cluster
 
-fuzz: $(READY)  ## 200,000 mutated files for the reader: half an hour or so
-	$(BIN)/python benchmarks/fuzz_codec.py --inputs 200000
+fuzz: $(READY)  ## 300,000 mutated files for the reader
+	$(BIN)/python benchmarks/fuzz_codec.py --inputs 300000
 
 lint: $(READY)  ## check style and imports: ruff, snakefmt, import-linter, the workflow
 	$(BIN)/ruff check .
@@ -80,6 +80,7 @@ readme: $(READY)  ## write the tables of README.md and docs/paper.md anew from r
 
 bench: $(READY)  ## measure speed: the prior, the codec
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+	$(BIN)/python benchmarks/bench_codec.py
 
 schemas: $(READY)  ## write workflow/schemas anew from sws/config
 	$(BIN)/python -c 'import json, pathlib; from sws.config.configuration import schemas; \
