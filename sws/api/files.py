@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from typing import BinaryIO
 
 from torch import Tensor, nn
 
@@ -12,15 +13,15 @@ from sws.network.quantized import QuantizedNetwork
 from sws.network.to_module import build_module, state_of
 
 
-def save(network: CompressionResult | QuantizedNetwork, path: str | Path) -> int:
+def save(network: CompressionResult | QuantizedNetwork, file: str | os.PathLike | BinaryIO) -> int:
     """Write a ``.sws`` file.
 
     Parameters
     ----------
     network : CompressionResult or QuantizedNetwork
         What :func:`sws.compress` returned, or the network in it.
-    path : str or Path
-        Of the file.
+    file : path or binary file
+        A path appears whole or not at all; an open file is written to where it stands.
 
     Returns
     -------
@@ -28,10 +29,12 @@ def save(network: CompressionResult | QuantizedNetwork, path: str | Path) -> int
         Its size in bytes.
     """
     inner = network.network if isinstance(network, CompressionResult) else network
-    return codec.write(inner, Path(path))
+    return codec.write(inner, file)
 
 
-def load(path: str | Path, into: nn.Module | None = None) -> nn.Module | dict[str, Tensor]:
+def load(
+    file: str | os.PathLike | BinaryIO, into: nn.Module | None = None
+) -> nn.Module | dict[str, Tensor]:
     """Read a ``.sws`` file.
 
     The statistics of batch normalisation are not in a file; :func:`sws.unfold` brings them back for
@@ -39,8 +42,8 @@ def load(path: str | Path, into: nn.Module | None = None) -> nn.Module | dict[st
 
     Parameters
     ----------
-    path : str or Path
-        Of the file.
+    file : path or binary file
+        What is read is an open file's rest.
     into : nn.Module, optional
         A module to load the weights into, wrapped by ``torch.compile`` or data parallelism or not,
         on any device, ``meta`` too. Without one, a network of the registry is built, and of any
@@ -53,7 +56,7 @@ def load(path: str | Path, into: nn.Module | None = None) -> nn.Module | dict[st
     ValueError
         If the tensors do not fit the module, which is then as it was.
     """
-    network = codec.read(Path(path))
+    network = codec.read(file)
     if into is None and network.architecture is None:
         return state_of(network)
     return build_module(network, into)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sws import codec
 from sws.config.schema import Settings
@@ -63,9 +63,9 @@ class CompressionResult:
         """Error at the end less that before, in :attr:`unit`."""
         return self.errors["end"] - self.errors["before"]
 
-    def save(self, path: str | Path) -> int:
-        """Write a ``.sws`` file; returns its size in bytes."""
-        return codec.write(self.network, Path(path))
+    def save(self, file: str | os.PathLike | BinaryIO) -> int:
+        """Write a ``.sws`` file, like :func:`sws.save`; returns its size in bytes."""
+        return codec.write(self.network, file)
 
     def __str__(self) -> str:
         unit = " %" if self.unit == "%" else f" ({self.unit})"

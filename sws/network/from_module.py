@@ -25,6 +25,8 @@ from sws.network.quantized import (
 class RangeError(SwsError, OverflowError):
     """A value is not finite, and no file can hold it."""
 
+    outcome = "diverged: values that are not finite"
+
 
 def build_network(
     model: nn.Module,
@@ -84,7 +86,7 @@ def build_network(
         if name in again:
             continue
         if name in indexes:
-            kind = "fc" if value.ndim == 2 else "conv"
+            kind = "fc" if value.ndim <= 2 else "conv"
             number, renumber = place[name]
             index = renumber[indexes[name].numpy()].astype(index_dtype(len(books[number])))
             index = index.reshape(stored_shape(index.shape))

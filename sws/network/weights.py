@@ -14,15 +14,24 @@ from sws.errors import InputError
 _left_out: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
 
 
-def compressible(model: nn.Module) -> dict[str, nn.Parameter]:
+def compressible(model: nn.Module, vectors: bool = False) -> dict[str, nn.Parameter]:
     """The weights that get compressed, by name: every parameter with two dimensions or more.
 
-    Biases and the vectors of normalisation layers are left out, and so is what :func:`leaving_out`
-    names. A parameter with several names has the first.
+    What :func:`leaving_out` names is left out. A parameter with several names has the first.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network.
+    vectors : bool
+        Whether biases are among them; they, and the vectors of normalisation layers, are left out
+        otherwise.
     """
     skipped = _left_out.get(model, frozenset())
     return {
-        n: p for n, p in model.named_parameters() if p.ndim >= 2 and p.numel() and n not in skipped
+        n: p
+        for n, p in model.named_parameters()
+        if p.ndim >= 2 - vectors and p.numel() and n not in skipped
     }
 
 

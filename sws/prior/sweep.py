@@ -65,7 +65,7 @@ def _portable(mesh, weights, target, factor, scale, statistics, moments, sums) -
     inside &= resolved[element]
     t = torch.where(inside, x - middle[element], 0.0)
     rest = (~inside).nonzero()[:, 0]
-    scores = _closed_form_of_rest(mesh, x[rest].cpu().numpy(), sums)
+    scores = _closed_form(x[rest].cpu().numpy(), *vectors(mesh.components), sums)
     if target is not None:
         a, b, c, d = (values[element] for values in coefficients)
         found = a + t * (b + t * (c + t * d))
@@ -78,49 +78,53 @@ def _portable(mesh, weights, target, factor, scale, statistics, moments, sums) -
     return len(rest)
 
 
-def _closed_form_of_rest(mesh: Mesh, x: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    parameters, work = vectors(mesh.components), np.empty(len(mesh.components))
-    return np.array([_closed_form(v, *parameters, work, sums) for v in x], dtype=np.float64)
-
-
 def _compiled(mesh, weights, target, factor, scale, statistics, moments, sums) -> int:
     values = weights.numpy()
     gradient = values if target is None else target.numpy()
-    where = (mesh.lower, 1 / mesh.unit, mesh.depth, *mesh.tables, mesh.records)
     what = (target is not None, factor / scale, 1 / scale, statistics)
-    parameters = vectors(mesh.components)
+    where = (mesh.lower, 1 / mesh.unit, mesh.depth, *mesh.tables, mesh.records)
+    rest = np.empty(values.size, np.int64)
     threads = 1 if values.size < PARALLEL_FROM else torch.get_num_threads()
     threads = min(threads, numba.config.NUMBA_NUM_THREADS)
     if threads == 1:
-        return _slice(values, gradient, *what, *where, *parameters, moments, sums)
-    numba.set_num_threads(threads)
-    edges = np.linspace(0, values.size, threads + 1).astype(np.int64)
-    partial = np.zeros((threads, *moments.shape)), np.zeros((threads, len(sums)))
-    exact = _slices(edges, values, gradient, *what, *where, *parameters, *partial)
-    moments += partial[0].sum(axis=0)
-    sums += partial[1].sum(axis=0)
-    return exact
+        rest = rest[: _slice(values, gradient, *what, *where, moments, rest)]
+    else:
+        numba.set_num_threads(threads)
+        edges = np.linspace(0, values.size, threads + 1).astype(np.int64)
+        partial = np.zeros((threads, *moments.shape))
+        counts = _slices(edges, values, gradient, *what, *where, partial, rest)
+        moments += partial.sum(axis=0)
+        parts = zip(edges[:-1], counts, strict=True)
+        rest = np.concatenate([begin + rest[begin : begin + n] for begin, n in parts])
+    if len(rest):
+        # apart, because within the loop it would cost the registers that a look-up needs
+        scores = _closed_form(values[rest] / np.float64(scale), *vectors(mesh.components), sums)
+        if target is not None:
+            gradient[rest] += (factor / scale * scores).astype(gradient.dtype)
+    return len(rest)
 
 
 @compiled
-def _closed_form(x, means, precisions, constants, work, sums):
-    """The score of one weight; what it adds to the sums."""
-    size, peak = len(means), -np.inf
-    for j in range(size):
-        work[j] = constants[j] - 0.5 * precisions[j] * (x - means[j]) ** 2
-        peak = max(peak, work[j])
-    total, score = 0.0, 0.0
-    for j in range(size):
-        work[j] = math.exp(work[j] - peak)
-        total += work[j]
-    for j in range(size):
-        r, centred = work[j] / total, x - means[j]
-        score -= r * precisions[j] * centred
-        sums[1 + j] += r
-        sums[1 + size + j] += r * centred
-        sums[1 + 2 * size + j] += r * centred * centred
-    sums[0] += peak + math.log(total)
-    return score
+def _closed_form(values, means, precisions, constants, sums):
+    """Scores of float64 weights; what they sum to is added to the sums."""
+    size, joint = len(means), np.empty(len(means))
+    scores = np.zeros(len(values))
+    for i in range(len(values)):
+        x, peak, total = values[i], -np.inf, 0.0
+        for j in range(size):
+            joint[j] = constants[j] - 0.5 * precisions[j] * (x - means[j]) ** 2
+            peak = max(peak, joint[j])
+        for j in range(size):
+            joint[j] = math.exp(joint[j] - peak)
+            total += joint[j]
+        for j in range(size):
+            r, centred = joint[j] / total, x - means[j]
+            scores[i] -= r * precisions[j] * centred
+            sums[1 + j] += r
+            sums[1 + size + j] += r * centred
+            sums[1 + 2 * size + j] += r * centred * centred
+        sums[0] += peak + math.log(total)
+    return scores
 
 
 if numba is not None:
@@ -129,10 +133,10 @@ if numba is not None:
     @numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
     def _slice(
         w, g, scored, factor, per_scale, summed,
-        lower, per_unit, depth, first, second, third, records,
-        means, precisions, constants, moments, sums,
+        lower, per_unit, depth, first, second, third, records, moments, rest,
     ):  # fmt: skip
-        exact, work = 0, np.empty(len(means))
+        """Returns how many weights it left out: ``rest`` says which."""
+        left = 0
         for i in range(w.size):
             x = w[i] * per_scale
             t = (x - lower) * per_unit
@@ -151,37 +155,33 @@ if numba is not None:
                     shift -= bits
                     place = (entry >> 4) + ((position >> shift) & ((1 << bits) - 1))
                     entry = np.int64(third[np.uint64(place)])
-            if entry >= 0:
-                e = np.uint64(entry >> 4)
-                t = x - records[e, 0]
-                if scored:
-                    a, b, c, d = records[e, 1], records[e, 2], records[e, 3], records[e, 4]
-                    g[i] += factor * (a + t * (b + t * (c + t * d)))
-                if summed:
-                    square = t * t
-                    moments[e, 0] += 1.0
-                    moments[e, 1] += t
-                    moments[e, 2] += square
-                    moments[e, 3] += square * t
-            else:
-                exact += 1
-                score = _closed_form(x, means, precisions, constants, work, sums)
-                if scored:
-                    g[i] += factor * score
-        return exact
+            if entry < 0:
+                rest[left] = i
+                left += 1
+                continue
+            e = np.uint64(entry >> 4)
+            t = x - records[e, 0]
+            if scored:
+                a, b, c, d = records[e, 1], records[e, 2], records[e, 3], records[e, 4]
+                g[i] += factor * (a + t * (b + t * (c + t * d)))
+            if summed:
+                square = t * t
+                moments[e, 0] += 1.0
+                moments[e, 1] += t
+                moments[e, 2] += square
+                moments[e, 3] += square * t
+        return left
 
     @numba.njit(cache=True, nogil=True, parallel=True)
     def _slices(
         edges, w, g, scored, factor, per_scale, summed,
-        lower, per_unit, depth, first, second, third, records,
-        means, precisions, constants, moments, sums,
+        lower, per_unit, depth, first, second, third, records, moments, rest,
     ):  # fmt: skip
-        exact = np.zeros(len(edges) - 1, np.int64)
+        left = np.zeros(len(edges) - 1, np.int64)
         for k in numba.prange(len(edges) - 1):
             part = slice(edges[k], edges[k + 1])
-            exact[k] = _slice(
+            left[k] = _slice(
                 w[part], g[part], scored, factor, per_scale, summed,
-                lower, per_unit, depth, first, second, third, records,
-                means, precisions, constants, moments[k], sums[k],
+                lower, per_unit, depth, first, second, third, records, moments[k], rest[part],
             )  # fmt: skip
-        return exact.sum()
+        return left
