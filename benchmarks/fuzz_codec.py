@@ -1,6 +1,6 @@
 """The fuzzing campaign on the reader of ``.sws`` files.
 
-    python benchmarks/fuzz_codec.py --inputs 200000 --seed 1
+    python benchmarks/fuzz_codec.py --inputs 300000 --seed 1
 
 reads that many mutants (tests/fuzzing.py), in processes that may not grow without bound, and prints
 what docs/fuzzing.md records. Inputs that fail are written to a folder, to be kept in tests/corpus
@@ -49,7 +49,7 @@ def prepare():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--inputs", type=int, default=200_000)
+    parser.add_argument("--inputs", type=int, default=300_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"))

@@ -164,6 +164,7 @@ def test_map_needs_components():
 
 
 DOCUMENTED = {"follows", "pair", "methods", "point", "fingerprint", "tuned_as"}
+DOCUMENTED |= {"start", "every_point", "ladder_points"}  # points, which have fingerprints
 """What a class in sws/config may have beside fields: names, lookups and a hash of the values."""
 
 

@@ -129,9 +129,10 @@ def test_every_published_trial_has_the_settings_of_its_candidate():
     for table in sorted((ROOT / "results" / "reference" / "tuning").glob("*_mnist/*/trials.csv")):
         pair, method = table.parts[-3:-1]
         name = pair if method == OURS else f"{pair}.{method}"
+        method, _, point = method.partition(".")
         of_pair = load_experiment(ROOT / "config" / "experiments" / f"{pair}.yaml")
         candidates = tuning._read_candidates(
-            ROOT / "config" / "tuning" / f"{name}.yaml", of_pair.point(method, "main")
+            ROOT / "config" / "tuning" / f"{name}.yaml", of_pair.point(method, point or "main")
         )
         for row in rows_of(table):
             settings, then = candidates[row["trial"]], json.loads(row["settings"])

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from sws.cli import comparison, files, prior, process, stages, study
+from sws.cli import comparison, files, paper, prior, process, stages, study
 from sws.cli.process import Status
 from sws.errors import SwsError
 from sws.training import interruption
@@ -39,6 +39,7 @@ for _commands in (
     study.COMMANDS,
     comparison.COMMANDS,
     prior.COMMANDS,
+    paper.COMMANDS,
 ):
     for _command in _commands:
         app.command()(_command)

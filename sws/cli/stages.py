@@ -29,7 +29,7 @@ from sws.training import interruption
 
 
 @contextmanager
-def _working() -> Iterator[None]:
+def working() -> Iterator[None]:
     """Find the data, stop well when told to, say in a log what a terminal shows as a bar."""
     use_configured_data()
     logger = logging.getLogger("sws")
@@ -46,6 +46,13 @@ def _working() -> Iterator[None]:
 def pretrain(
     pair: Pair,
     seed: Seed = 1,
+    start: Annotated[
+        str, typer.Option(help="Which of the experiment's starts; main is the shared one.")
+    ] = "main",
+    for_trials: Annotated[
+        bool,
+        typer.Option("--for-trials", help="Without the validation images, for trials on them."),
+    ] = False,
     results: Results = None,
     checkpoints: Checkpoints = None,
     given: Annotated[
@@ -60,17 +67,20 @@ def pretrain(
     """Train a network before any compression, or take a given one.
 
     Writes pretrained.safetensors, metrics.json and history.csv to
-    RESULTS/pretrained/PAIR/seed-SEED. Interrupted, it goes on where it was when run again.
+    RESULTS/pretrained/PAIR/seed-SEED, or PAIR/START/seed-SEED for another start than main.
+    Interrupted, it goes on where it was when run again.
 
     \b
     Examples:
       sws pretrain lenet-300-100_mnist --seed 1
+      sws pretrain lenet-300-100_mnist --seed 1 --start plain
       sws pretrain wrn-16-4_cifar-10 --seed 1 --from start/pretrained.safetensors
     """
     from sws.study.plan import find_experiment
 
     experiment, results = find_experiment(pair), results_in(results)
-    with _working():
+    experiment.start(start)
+    with working():
         from sws.study import stages
 
         folder = stages.run_pretraining(
@@ -79,7 +89,9 @@ def pretrain(
             results,
             checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
+            start=start,
             given=given,
+            for_trials=for_trials,
         )
     print(folder)
 
@@ -96,7 +108,7 @@ def compress(
 
     Writes model.sws, metrics.json, history.csv and trace.safetensors to
     RESULTS/runs/PAIR/METHOD/POINT/seed-SEED. The error in metrics.json is that of the network
-    decoded from model.sws. Needs 'sws pretrain' of the same pair and seed.
+    decoded from model.sws. Needs 'sws pretrain' of the same pair, seed and start.
 
     \b
     Example:
@@ -106,7 +118,7 @@ def compress(
 
     experiment, results = find_experiment(pair), results_in(results)
     experiment.point(method, point)
-    with _working():
+    with working():
         from sws.study import stages
 
         folder = stages.run_compression(
@@ -125,13 +137,15 @@ def tune(
     pair: Pair,
     candidates: Annotated[Path, typer.Argument(help="YAML file of settings to try.")],
     method: Method = "soft-weight-sharing",
+    point: Annotated[str, typer.Option(help="From which the candidates differ.")] = "main",
     seeds: Seeds = "1,2,3",
     results: Results = None,
     checkpoints: Checkpoints = None,
 ) -> None:
     """Try settings on validation images, never on the test set.
 
-    Appends a line for each trial to RESULTS/tuning/PAIR/METHOD/trials.csv.
+    Appends a line for each trial to RESULTS/tuning/PAIR/METHOD/trials.csv, or to a table in
+    METHOD.POINT if they differ from another point than main.
 
     \b
     Example:
@@ -142,7 +156,7 @@ def tune(
     experiment, chosen, results = find_experiment(pair), numbers(seeds), results_in(results)
     if not candidates.is_file():
         raise MissingFileError(f"{candidates}: there is no such file")
-    with _working():
+    with working():
         from sws.study import tuning
 
         tuning.tune(
@@ -153,6 +167,7 @@ def tune(
             results,
             checkpoints=checkpoints_in(results, checkpoints),
             progress=interactive(),
+            point=point,
         )
 
 

@@ -197,12 +197,19 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(help="Folder for comparison.csv and comparison.txt.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of the interval, between 0 and 1.")] = 0.99,
+    confidence: Annotated[float, typer.Option(help="Of the intervals, between 0 and 1.")] = 0.95,
+    points: Annotated[
+        float, typer.Option(help="Difference of an error, in points, that does not matter.")
+    ] = 0.1,
+    share: Annotated[
+        float, typer.Option(help="The same of sizes and ratios, as a share of them.")
+    ] = 0.05,
 ) -> None:
     """Tell whether a run reproduces the reference and the paper.
 
-    Ends with status 3 if a number differs from the reference by more than chance allows; status 1
-    means that the two could not be compared.
+    Files first, byte for byte. Then each number: same, different, or not to be told with so few
+    seeds. Ends with status 3 if one is different; status 1 means that the two could not be
+    compared.
 
     \b
     Example:
@@ -210,7 +217,13 @@ def compare(
     """
     from sws.report import reproduction as module
 
-    comparison = module.build(results_in(new), reference or _reference(), output, confidence)
+    comparison = module.build(
+        results_in(new),
+        reference or _reference(),
+        output,
+        confidence,
+        margins=module.Margins(points, share),
+    )
     print(comparison.to_text(), end="")
     raise typer.Exit(Status.OK if comparison.reproduces else Status.DIFFERS)
 
@@ -265,7 +278,7 @@ def publish(
     chosen = [
         chosen_target(t, config, pairs, seeds, REFERENCE_OVERLAY)
         for t in targets
-        if t != module.STUDIES
+        if t not in module.STUDIES
     ]
     for one in chosen:
         for pair, own in points_of(one).items():
@@ -288,10 +301,8 @@ def publish(
 
 def points_of(target: Target) -> dict[Pair, list[MethodPoint]]:
     """The runs that a target needs of each of its pairs."""
-    from sws.study.plan import METHOD, POINT, find_experiment, points, split_pair
+    from sws.study.plan import find_experiment, points, split_pair
 
-    if not target.compares:
-        return {split_pair(pair): [(METHOD, POINT)] for pair in target.pairs}
     return {
         split_pair(pair): list(points(target.name, find_experiment(pair))) for pair in target.pairs
     }
@@ -307,7 +318,7 @@ def chosen_target(
     """A target as configured, with the pairs and seeds given on the command line instead."""
     from sws.study import plan
 
-    _check_target(name)
+    _check_target(name, plan.LADDER)
     given_seeds = tuple(numbers(seeds)) if seeds is not None else None
     for pair in names(pairs or ""):
         plan.find_experiment(pair)
@@ -320,10 +331,10 @@ def chosen_target(
     return plan.Target(name, chosen, given_seeds or found.seeds, missing)
 
 
-def _check_target(name: str) -> None:
+def _check_target(name: str, *more: str) -> None:
     from sws.study.plan import TARGETS
 
-    if name not in TARGETS:
+    if name not in (*TARGETS, *more):
         raise typer.BadParameter(f"no target {name!r}; choose from {', '.join(TARGETS)}")
 
 

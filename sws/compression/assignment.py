@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -36,7 +37,9 @@ def kl_divergence(components: Components, i: int, j: int) -> float:
     return 0.5 * (ratio + scaled - 1 - math.log(ratio))
 
 
-def merge_components(components: Components, threshold: float) -> Components:
+def merge_components(
+    components: Components, threshold: float, width: Literal["variance", "precision"] = "variance"
+) -> Components:
     """Merge pairs of components while the smallest KL divergence is below a threshold (Sec. 4.3).
 
     π = π_i + π_j, μ = (π_i·μ_i + π_j·μ_j)/π, σ² = (π_i·σ_i² + π_j·σ_j²)/π. The divergence of a
@@ -48,6 +51,8 @@ def merge_components(components: Components, threshold: float) -> Components:
         The mixture.
     threshold : float
         In nats.
+    width : {'variance', 'precision'}
+        What is averaged: σ², or 1/σ² as the authors' tutorial does.
     """
     means, precisions = components.means.copy(), components.precisions
     proportions = components.proportions
@@ -64,7 +69,10 @@ def merge_components(components: Components, threshold: float) -> Components:
         total = proportions[i] + proportions[j]
         share = proportions[i] / total
         means[i] = 0.0 if i == 0 else share * means[i] + (1 - share) * means[j]
-        precisions[i] = 1 / (share / precisions[i] + (1 - share) / precisions[j])
+        if width == "variance":
+            precisions[i] = 1 / (share / precisions[i] + (1 - share) / precisions[j])
+        else:
+            precisions[i] = share * precisions[i] + (1 - share) * precisions[j]
         proportions[i] = total
         means, precisions, proportions = (np.delete(v, j) for v in (means, precisions, proportions))
     return Components(means, np.log(precisions), np.log(proportions))
@@ -223,7 +231,7 @@ def quantize(
     codebook, index : (K,) float64 values with entry 0 = 0, (I,) int64.
     """
     if settings.merge == "divergence":
-        components = merge_components(components, settings.merge_below)
+        components = merge_components(components, settings.merge_below, settings.merged_width)
     codebook = components.means
     if settings.merge == "rate":
         counts = np.bincount(assign_nearest(weights, codebook), minlength=len(codebook))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sws.compression.sharing import SharedWeights
 from sws.compression.trace import TraceRecorder
 from sws.config.sections import Refinement, Training
+from sws.errors import InputError
 from sws.network import batch_norm
 from sws.network.from_module import build_network, check_buffers
 from sws.network.quantized import Architecture, InputSpec, QuantizedNetwork
@@ -120,6 +121,8 @@ class Process:
     unit : {'weight', 'tensor'}
         What priors and codebooks measure weights in: ``tensor`` is each tensor's root mean square
         at the start, so that one codebook serves layers of all sizes.
+    vectors : bool
+        Whether biases are quantised too.
 
     Attributes
     ----------
@@ -132,7 +135,12 @@ class Process:
         If the network is not one that can be compressed.
     """
 
-    def __init__(self, task: CompressionTask, unit: Literal["weight", "tensor"] = "weight"):
+    def __init__(
+        self,
+        task: CompressionTask,
+        unit: Literal["weight", "tensor"] = "weight",
+        vectors: bool = False,
+    ):
         self._began = time.perf_counter()
         self._resumed = 0.0
         self._bfloat16 = False
@@ -140,20 +148,30 @@ class Process:
         self.task = task
         self.model = task.model
         self.unit = unit
+        self.vectors = vectors
         self.scales: dict[str, float] = {}
         self.histories: list[tuple[str, History]] = []
         self.errors: dict[str, float] = {}
         check_compressible(self.model)
         check_buffers(self.model)
+        if vectors and batch_norm.norms(self.model):
+            raise InputError(
+                "covers: all is for networks without batch normalisation, whose vectors are folded "
+                "after assignment; use covers: weights"
+            )
         if unit == "tensor":
-            for name, weight in compressible(self.model).items():
+            for name, weight in self.quantized().items():
                 size = np.float32(float(weight.detach().double().square().mean().sqrt()))
                 self.scales[name] = float(size) if size > 0 else 1.0
         self._start = list(self.weights().values())  # for the trace
 
+    def quantized(self) -> dict[str, nn.Parameter]:
+        """The parameters that get a codebook's values, by name."""
+        return compressible(self.model, self.vectors)
+
     def weights(self) -> dict[str, Tensor]:
         """All weights in their units, by name: copies, contiguous."""
-        named = compressible(self.model)
+        named = self.quantized()
         return {n: (w.detach() / self.scales.get(n, 1.0)).contiguous() for n, w in named.items()}
 
     def flat_weights(self) -> np.ndarray:
@@ -260,7 +278,7 @@ class Process:
         **measures
             What only this method has to say, for ``metrics.json``.
         """
-        indexes = unflatten(index, compressible(self.model))
+        indexes = unflatten(index, self.quantized())
         before = self.assign(indexes, codebook)
         for phase in ("share", "refine"):
             indexes, codebook = self.share(phase, indexes, codebook, settings)

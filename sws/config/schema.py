@@ -78,6 +78,8 @@ def _describe(kind: type[Settings], entry: dict[str, Any]) -> str:
         return f"{key!r} is missing"
     message = entry["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if not key:  # sections that do not go together: the message names them
+        return message
     return f"{key} = {entry['input']!r}: {message}"
 
 

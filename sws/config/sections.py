@@ -34,7 +34,7 @@ SideFrom = tuple[Fraction, Annotated[int, Field(ge=4, le=1024)]]
 
 
 class Pretraining(Settings):
-    """How the network is trained before any compression; shared by all methods."""
+    """How the network is trained before any compression: a start, which methods share."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=1)] = 128
@@ -42,7 +42,10 @@ class Pretraining(Settings):
     learning_rate: Rate
     warm_up: Fraction = Field(0.0, description="fraction of the steps over which the rate rises")
     decay: Literal["cosine", "linear"] = Field(
-        "cosine", description="how the rate falls to 0 after it has risen"
+        "cosine", description="how the rate falls after it has risen"
+    )
+    final_rate: Fraction = Field(
+        0.0, description="what is left of the rate after its decay; 1 keeps it constant"
     )
     weight_decay: Annotated[float, Field(ge=0, lt=1000)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -116,7 +119,9 @@ class Training(Settings):
         description="the weights' rate as a multiple, in the unit that they are measured in; under "
         "a prior, and at shared values",
     )
-    final_rate: Fraction = Field(0.0, description="what is left of the rate after cosine decay")
+    final_rate: Fraction = Field(
+        0.0, description="what is left of the rate after cosine decay; 1 keeps it constant"
+    )
     augmentation: Augmentation = Augmentation()
     bfloat16: bool = False
 
@@ -154,6 +159,10 @@ class Quantization(Refinement):
         "divergence", description="components by KL divergence (the paper), or entries by bits"
     )
     merge_below: Annotated[float, Field(ge=0)] = Field(1e-10, description="KL threshold, in nats")
+    merged_width: Literal["variance", "precision"] = Field(
+        "variance",
+        description="what is averaged when components merge: σ² (the paper) or 1/σ² (its tutorial)",
+    )
     assignment: Literal["map", "nearest", "rd"] = "map"
 
     @model_validator(mode="after")
@@ -181,6 +190,9 @@ class Point(Settings):
         "weight",
         description="what priors and codebooks measure weights in: as they are, or by each "
         "tensor's root mean square at the start",
+    )
+    start: Name = Field(
+        "main", description="the network to begin with: main is 'pretraining', others are 'starts'"
     )
 
     @property

@@ -23,6 +23,8 @@ from sws.network.quantized import (
 class RangeError(SwsError, OverflowError):
     """A value does not fit into float16."""
 
+    outcome = "diverged: values beyond float16"
+
 
 def build_network(
     model: nn.Module,
@@ -73,7 +75,7 @@ def build_network(
     tensors: list[QuantizedTensor | RawTensor] = []
     for name, value in batch_norm.folded(model).items():
         if name in indexes:
-            kind = "fc" if value.ndim == 2 else "conv"
+            kind = "fc" if value.ndim <= 2 else "conv"
             number, renumber = place[name]
             index = renumber[indexes[name].numpy()].astype(index_dtype(len(books[number])))
             tensors.append(

@@ -143,6 +143,8 @@ class QuantizedNetwork:
         None for a model the registry does not know (decoding gives a state dict).
     input : InputSpec, optional
         None if unknown.
+    notes : mapping of str to str
+        Whatever its maker wants to tell (a licence, a command); nothing reads it.
 
     Raises
     ------
@@ -155,6 +157,7 @@ class QuantizedNetwork:
     codebooks: tuple[np.ndarray, ...]
     architecture: Architecture | None = None
     input: InputSpec | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", tuple(self.tensors))
@@ -225,6 +228,7 @@ class QuantizedNetwork:
         return (
             self.architecture == other.architecture
             and self.input == other.input
+            and dict(self.notes) == dict(other.notes)
             and len(self.tensors) == len(other.tensors)
             and len(self.codebooks) == len(other.codebooks)
             and all(map(_same_array, self.codebooks, other.codebooks))

@@ -269,15 +269,16 @@ def _is_finite(components: Components) -> bool:
 
 def _range(flat: Sequence[Tensor], scales: Sequence[float]) -> tuple[float, float]:
     """Least and largest of all finite w/c; (inf, -inf) if there are none."""
-    both = zip(flat, scales, strict=True)
-    ends = [torch.stack(torch.aminmax(w)).double() / s for w, s in both if len(w)]
-    if not ends:
-        return math.inf, -math.inf
-    found = torch.stack(ends)
-    if not bool(torch.isfinite(found).all()):
-        finite = [w[torch.isfinite(w)] for w in flat]
-        return _range(finite, scales) if any(map(len, finite)) else (math.inf, -math.inf)
-    return float(found[:, 0].min()), float(found[:, 1].max())
+    lowest, highest = math.inf, -math.inf
+    for values, scale in zip(flat, scales, strict=True):
+        if not len(values):
+            continue
+        low, high = map(float, torch.aminmax(values))
+        if not math.isfinite(high - low):
+            finite = values[torch.isfinite(values)]
+            low, high = map(float, torch.aminmax(finite)) if len(finite) else (math.inf, -math.inf)
+        lowest, highest = min(lowest, low / scale), max(highest, high / scale)
+    return lowest, highest
 
 
 def unpack(sums: Tensor | np.ndarray | None, size: int) -> Statistics:

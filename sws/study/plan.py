@@ -15,14 +15,22 @@ from pathlib import Path
 
 from sws.config import methods
 from sws.config.configuration import Configuration
-from sws.config.experiment import Experiment, load_experiment
+from sws.config.experiment import START, Experiment, load_experiment
 from sws.config.schema import ConfigurationError
 from sws.config.sections import Point
 from sws.data import datasets
 from sws.environment import CHECKOUT
 from sws.models import registry
 from sws.report.names import pair_title
-from sws.runs.records import Case, MethodPoint, Pair, checkpoint_root, profile_path, trials_path
+from sws.runs.records import (
+    Case,
+    MethodPoint,
+    Pair,
+    checkpoint_root,
+    profile_path,
+    start_folder,
+    trials_path,
+)
 from sws.study.code_hash import code_hash, roots
 
 METHOD, POINT = methods.OURS, "main"
@@ -40,9 +48,11 @@ DATASET_TARGETS: Mapping[str, str] = {
 
 SMOKE_PAIRS = ("lenet-300-100_mnist-smoke", "lenet-5-caffe_mnist-smoke")
 SMOKE_SEEDS = (1,)
-TARGETS = ("all", *DATASET_TARGETS, "baselines", "smoke")
+AS_WRITTEN, LADDER = "paper", "ladder"
+TARGETS = ("all", *DATASET_TARGETS, "baselines", AS_WRITTEN, "smoke")
 COMPARING = ("baselines", "smoke")
-"""Targets that run every method at every point; the others run ours at its main point."""
+"""Targets that run every method at every point; the others run ours at its main point, and
+``paper`` also at the points that the paper and its tutorial describe."""
 PRIOR_CASES = ("lenet-300-100", "wrn-16-4", "vgg-16", "vgg-16-imagenet")
 PRIOR_ESTIMATORS = (
     *("broadcast", "exact", "tabulated"),
@@ -173,13 +183,45 @@ class Plan:
             pairs = tuple(p for p in pairs if split_pair(p)[1] == DATASET_TARGETS[name])
         elif name == "baselines":
             pairs = tuple(p for p in pairs if set(self.experiment(p).methods) - {METHOD})
+        elif name == AS_WRITTEN:
+            pairs = tuple(p for p in pairs if self.experiment(p).as_written)
+        elif name == LADDER:
+            pairs = tuple(p for p in pairs if self.experiment(p).ladder)
         missing = {pair: self.missing[pair] for pair in pairs if pair in self.missing}
         return Target(name, pairs, self.configuration.seeds, missing)
 
+    def start(self, pair: str, method: str, point: str) -> str:
+        """Name of the start that a point begins with."""
+        return self.experiment(pair).point(method, point).start
+
+    def start_files(self, pair: str, method: str, point: str, seed: str | int) -> list[str]:
+        """The pre-trained network that a run begins with, and what was measured of it."""
+        start = self.start(pair, method, point)
+        folder = start_folder(self.configuration.results, split_pair(pair), start, int(seed))
+        return [(folder / name).as_posix() for name in ("pretrained.safetensors", "metrics.json")]
+
+    def starts(self, target: str) -> list[Path]:
+        """Folders of the pre-trained networks that a target's runs begin with, each once."""
+        results, seeds = self.configuration.results, self.target(target).seeds
+        wanted = dict.fromkeys(
+            (case.pair, self.start("_".join(case.pair), case.method, case.point))
+            for case in self.cases(target)
+        )
+        return [start_folder(results, *one, seed) for one in wanted for seed in seeds]
+
     def identity(
-        self, stage: str, pair: str, method: str = METHOD, point: str = POINT
+        self,
+        stage: str,
+        pair: str,
+        method: str = METHOD,
+        point: str = POINT,
+        start: str = START,
     ) -> dict[str, str]:
         """What a stage's result stands for: a change of any of these makes it run again.
+
+        Parameters
+        ----------
+        stage : ``pretrain``, of ``start``, or ``compress``, of ``method`` at ``point``.
 
         Returns
         -------
@@ -187,7 +229,7 @@ class Plan:
         """
         experiment = self.experiment(pair)
         pretraining = stage == "pretrain"
-        section = experiment.pretraining if pretraining else experiment.point(method, point)
+        section = experiment.start(start) if pretraining else experiment.point(method, point)
         found = {
             "settings": section.fingerprint(),
             "data": datasets.digest(experiment.dataset),
@@ -258,9 +300,16 @@ class Plan:
         return [
             (case.folder(results, seed) / name).as_posix()
             for case in self.cases(target)
-            for seed in chosen.seeds
+            for seed in self.seeds(chosen, case)
             for name in names
         ]
+
+    def seeds(self, target: Target, case: Case) -> tuple[int, ...]:
+        """The seeds that a target runs of a case: a ladder may ask for fewer than configured."""
+        ladder = self.experiment("_".join(case.pair)).ladder
+        if target.name != LADDER or ladder is None:
+            return target.seeds
+        return target.seeds[: ladder.seeds]
 
     def cases(self, target: str) -> list[Case]:
         """What a target runs, of the pairs that have data."""
@@ -335,8 +384,22 @@ class Plan:
             ) from None
 
 
+def finished(results: str | Path) -> list[str]:
+    """What has run and been tried, here and in the reference: what claims are checked against."""
+    roots = (Path(results), Path(results) / "reference")
+    patterns = ("runs/*/*/*/seed-*/metrics.json", "sensitivity/*/seed-*/trial.json")
+    patterns += ("tuning/*/*/trials.csv",)
+    found = (path for root in roots for pattern in patterns for path in root.glob(pattern))
+    return sorted(path.as_posix() for path in found)
+
+
 def points(target: str, experiment: Experiment) -> tuple[MethodPoint, ...]:
     """(method, point) of the runs that a target needs of an experiment."""
+    if target == AS_WRITTEN:
+        return tuple((METHOD, point) for point in (POINT, *experiment.as_written))
+    if target == LADDER:
+        ends = (experiment.ladder.base, experiment.ladder.top) if experiment.ladder else ()
+        return tuple((METHOD, point) for point in (*ends, *experiment.ladder_points))
     if target not in COMPARING:
         return ((METHOD, POINT),)
     return tuple((method, point) for method, own in experiment.methods.items() for point in own)

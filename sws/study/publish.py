@@ -30,10 +30,10 @@ from sws.runs.records import (
     Run,
     cases,
     profile_path,
-    read_run,
+    read_record,
     trials_path,
 )
-from sws.study.plan import METHOD, POINT
+from sws.study.plan import LADDER, METHOD, POINT
 
 MANIFEST = "manifest.json"
 README = "README.md"
@@ -42,7 +42,9 @@ START_FILES = (WEIGHTS, "metrics.json", "history.csv")
 LARGEST_START = 16 * 2**20
 """Bytes of a start that a repository still holds as a file."""
 
-STUDIES = "studies"  # a target that has a table and a figure, and no runs
+SENSITIVITY, CLAIMS = "sensitivity", "claims"
+STUDIES = ("studies", SENSITIVITY, CLAIMS)  # targets that have tables, and no runs of a method
+WITHOUT_TABLE_1 = (*STUDIES, LADDER)
 
 
 def publish(
@@ -83,10 +85,10 @@ def publish(
     """
     results, reference = Path(results), Path(reference)
     wanted = cases(pairs, points)
-    if not targets or (set(targets) != {STUDIES} and not (wanted and seeds)):
+    if not targets or (not set(targets) <= set(STUDIES) and not (wanted and seeds)):
         raise ResultsError("nothing to publish; name pairs, seeds and targets")
     ready = {
-        case: [seed for seed in seeds if not partial or read_run(results, case, seed)]
+        case: [seed for seed in seeds if not partial or read_record(results, case, seed)]
         for case in wanted
     }
     left_out = [case for case in wanted if not ready[case]]
@@ -95,11 +97,13 @@ def publish(
     commits = _clean_commits(runs)
     folders = _target_folders(results, targets)
     trials = _tuning(results, wanted)
-    _match(results, [target for target in targets if target != STUDIES], wanted, seeds)
-    files = [run.folder / name for run in runs for name in _files(run.case)]
+    _match(results, [target for target in targets if target not in WITHOUT_TABLE_1], wanted, seeds)
+    files = [run.folder / name for run in runs for name in _files(run)]
     profiles = (profile_path(results, run.case, run.seed) for run in runs)
     files += [path for path in profiles if path.is_file()]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    if SENSITIVITY in targets:
+        files += sorted((results / SENSITIVITY).glob("*/seed-*/[a-z]*"))
     sources = {path.relative_to(results): path for path in files} | trials
     pairs_seeds = sorted({(case.pair, seed) for case in wanted for seed in ready[case]})
     begun = [Path("pretrained", "_".join(pair), f"seed-{seed}") for pair, seed in pairs_seeds]
@@ -124,18 +128,22 @@ def publish(
     return reference, left_out
 
 
-def _files(case: Case) -> list[str]:
+def _files(run: Run) -> list[str]:
     """Files of a run to copy. Traces are megabytes, and figures draw those of one case a pair."""
-    drawn = (case.method, case.point) == (METHOD, POINT)
+    if run.ending:
+        return ["metrics.json", "history.csv"]
+    drawn = (run.case.method, run.case.point) == (METHOD, POINT)
     return [name for name in RUN_FILES if drawn or name != "trace.safetensors"]
 
 
 def _complete(results: Path, case: Case, seed: int) -> Run:
     """A run that has all of the files to copy; a copy of a reference does."""
-    run = read_run(results, case, seed)
+    run = read_record(results, case, seed)
     if run is None:
         raise ResultsError(f"{case} seed {seed} has not run; run it, or publish without it")
-    for name in _files(case):
+    if run.ending:
+        return run
+    for name in _files(run):
         if not (run.folder / name).is_file():
             raise ResultsError(
                 f"{run.folder / name} is missing; delete the folder and run it again"
@@ -169,7 +177,12 @@ def _clean_commits(runs: Sequence[Run]) -> dict[Case, str]:
 
 
 def _target_folders(results: Path, targets: Sequence[str]) -> list[Path]:
-    folders = [results / kind / target for target in targets for kind in ("tables", "figures")]
+    folders = [
+        results / kind / target
+        for target in targets
+        for kind in ("tables", "figures")
+        if (kind, target) != ("figures", CLAIMS)
+    ]
     for folder in folders:
         if not folder.is_dir() or not any(path.is_file() for path in folder.rglob("*")):
             raise ResultsError(

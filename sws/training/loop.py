@@ -31,7 +31,20 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
 class DivergedError(SwsError, RuntimeError):
-    """Training met a value it cannot go on from; the message names step, quantity and remedy."""
+    """Training met a value it cannot go on from; the message names step, quantity and remedy.
+
+    Attributes
+    ----------
+    outcome : str
+        What a table says instead of numbers, such as ``diverged at step 120``.
+    rows : list of dict
+        The history of the phase until then.
+    """
+
+    def __init__(self, message: str, outcome: str = "diverged"):
+        super().__init__(message)
+        self.outcome = outcome
+        self.rows: list[dict[str, Any]] = []
 
 
 class OutOfMemoryError(SwsError, RuntimeError):
@@ -236,6 +249,9 @@ def fit(
             row = _train_epoch(
                 model, batches, hooks, settings, optimizer, average, epoch, description, progress
             )
+        except DivergedError as error:
+            error.rows = history.rows
+            raise
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -246,7 +262,11 @@ def fit(
         row["error_val_pct"] = (
             validate(model if average is None else average.module) if validate else None
         )
-        hooks.end_epoch(epoch, settings.epochs)
+        try:
+            hooks.end_epoch(epoch, settings.epochs)
+        except DivergedError as error:
+            error.rows = [*history.rows, row | hooks.record()]
+            raise
         history.rows.append(row | hooks.record())
         history.seconds = time.perf_counter() - started
         save(epoch + 1)
@@ -343,12 +363,12 @@ def _train_epoch(
             total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
         seen += len(y)
         if (number + 1) % CHECK_EVERY == 0:
-            _check_finite(total, epoch, number, settings)
+            _check_finite(total, epoch, number, settings, length)
     if not seen:
         raise InputError(
             f"epoch {epoch + 1} yielded no batch; batches(epoch) must give new ones every time"
         )
-    _check_finite(total, epoch, number, settings)
+    _check_finite(total, epoch, number, settings, length)
     cross_entropy, wrong = (total / seen).tolist()
     return {
         "epoch": epoch + 1,
@@ -359,11 +379,15 @@ def _train_epoch(
     }
 
 
-def _check_finite(total: Tensor, epoch: int, number: int, settings: FitSettings) -> None:
+def _check_finite(
+    total: Tensor, epoch: int, number: int, settings: FitSettings, length: int | None
+) -> None:
     if not torch.isfinite(total[0]):
+        where = f"epoch {epoch + 1}" if length is None else f"step {epoch * length + number + 1:,}"
         raise DivergedError(
             f"epoch {epoch + 1}, step {number + 1}: the cross-entropy is not finite; lower the "
-            f"learning rate (now {settings.learning_rate:g}) or τ"
+            f"learning rate (now {settings.learning_rate:g}) or τ",
+            f"diverged at {where}",
         )
 
 

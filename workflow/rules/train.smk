@@ -28,13 +28,37 @@ rule pretrain:
         " --seed {wildcards.seed:q} --results {params.results:q}"
 
 
-rule compress:
+rule pretrain_start:
+    """The networks of other starts than the shared one, which a point may name."""
     input:
+        ancient(f"{RESULTS}/data/{{dataset}}.json"),
+    output:
         multiext(
-            f"{RESULTS}/pretrained/{{model}}_{{dataset}}/seed-{{seed}}/",
+            f"{RESULTS}/pretrained/{{model}}_{{dataset}}/{{start}}/seed-{{seed}}/",
             "pretrained.safetensors",
             "metrics.json",
+            "history.csv",
         ),
+    log:
+        "logs/pretrain/{model}_{dataset}/{start}/seed-{seed}.log",
+    wildcard_constraints:
+        start="[a-z0-9-]+",
+    threads: lambda w: PLAN.threads(w.model)
+    resources:
+        gpu=lambda w: PLAN.gpus(w.model),
+        mem_mb=lambda w, attempt: PLAN.memory_mb(w.model, attempt),
+        runtime=lambda w, attempt: PLAN.minutes(w.model, attempt),
+    params:
+        results=lambda wildcards: RESULTS,
+        identity=lambda w: PLAN.identity("pretrain", f"{w.model}_{w.dataset}", start=w.start),
+    shell:
+        "sws --log {log:q} pretrain {wildcards.model:q}_{wildcards.dataset:q}"
+        " --start {wildcards.start:q} --seed {wildcards.seed:q} --results {params.results:q}"
+
+
+rule compress:
+    input:
+        lambda w: PLAN.start_files(f"{w.model}_{w.dataset}", w.method, w.point, w.seed),
     output:
         multiext(
             f"{RESULTS}/runs/{{model}}_{{dataset}}/{{method}}/{{point}}/seed-{{seed}}/",
@@ -65,11 +89,7 @@ rule compress:
 # rule that waits for itself never starts under `--until compress`.
 use rule compress as compress_following with:
     input:
-        multiext(
-            f"{RESULTS}/pretrained/{{model}}_{{dataset}}/seed-{{seed}}/",
-            "pretrained.safetensors",
-            "metrics.json",
-        ),
+        lambda w: PLAN.start_files(f"{w.model}_{w.dataset}", w.method, w.point, w.seed),
         lambda w: PLAN.followed(f"{w.model}_{w.dataset}", w.method, w.point, w.seed),
     wildcard_constraints:
         method="|".join(plan.FOLLOWING),
