@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup mnist smoke test debian test-cluster fuzz lint docs readme bench schemas lock clean
+.PHONY: help setup mnist smoke test test-fast debian test-cluster fuzz lint docs readme bench schemas lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,7 +45,10 @@ smoke: $(READY)  ## the whole way on a small slice of MNIST, in a minute or two
 	$(BIN)/snakemake --cores $(CORES) smoke
 
 test: $(READY)  ## all tests, with a real run of the smoke target
-	$(BIN)/python -m pytest -rs $(TESTS)
+	$(BIN)/python -m pytest -rs -n auto $(TESTS)
+
+test-fast: $(READY)  ## tests of a second or less, for use while writing: a minute
+	$(BIN)/python -m pytest -rs -n auto -m 'not slow and not workflow' $(TESTS)
 
 debian:  ## install what some tests need, where that is possible: Slurm, Chromium
 	@for program in munged slurmctld slurmd srun chromium; do \
@@ -59,8 +62,8 @@ debian:  ## install what some tests need, where that is possible: Slurm, Chromiu
 test-cluster: debian  ## the study on a real Slurm of one node (Debian, as root)
 	$(MAKE) test TESTS=tests/cluster
 
-fuzz: $(READY)  ## 200,000 mutated files for the reader: half an hour or so
-	$(BIN)/python benchmarks/fuzz_codec.py --inputs 200000
+fuzz: $(READY)  ## 300,000 mutated files for the reader
+	$(BIN)/python benchmarks/fuzz_codec.py --inputs 300000
 
 lint: $(READY)  ## check style and imports: ruff, snakefmt, import-linter, the workflow
 	$(BIN)/ruff check .
@@ -77,6 +80,7 @@ readme: $(READY)  ## write the tables of README.md and docs/paper.md anew from r
 
 bench: $(READY)  ## measure speed: the prior, the codec
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+	$(BIN)/python benchmarks/bench_codec.py
 
 schemas: $(READY)  ## write workflow/schemas anew from sws/config
 	$(BIN)/python -c 'import json, pathlib; from sws.config.configuration import schemas; \

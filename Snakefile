@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 try:
-    from sws.study import plan
+    from sws.study import plan, sensitivity
     from sws.study.code_hash import code_hash
     from sws.runs import published
     from sws.config.configuration import validate_configuration
@@ -32,7 +32,7 @@ wildcard_constraints:
     dataset="[a-z0-9-]+",
     method="[a-z0-9-]+",
     point="[a-z0-9-]+",
-    seed=r"\d+",
+    seed=r"0|[1-9]\d*",
 
 
 try:
@@ -71,6 +71,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/comparison.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/studies.smk"
+include: "workflow/rules/paper.smk"
 
 
 onstart:

@@ -26,7 +26,7 @@ from sws.prior.components import Components
 from sws.prior.estimators import Exact, Subsampled, Tabulated
 from sws.prior.graded import Graded
 from sws.prior.mesh import Mesh, interval
-from sws.training.loop import FitSettings, Method, fit
+from sws.training.loop import FitSettings, Hooks, fit
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +229,7 @@ class Run:
 
     def method(self):
         if self.estimator is None:
-            return Method()
+            return Hooks()
         if self.update == "adam":
             prior = Prior(zero_precision=None, precision=None, update="adam", interval=1)
             return SoftWeightSharing(prior, Retraining(epochs=EPOCHS, tau=0.005), 60_000)

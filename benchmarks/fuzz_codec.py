@@ -1,6 +1,6 @@
 """The fuzzing campaign on the reader of ``.sws`` files.
 
-    python benchmarks/fuzz_codec.py --inputs 200000 --seed 1
+    python benchmarks/fuzz_codec.py --inputs 300000 --seed 1
 
 reads that many mutants (tests/fuzzing.py), in processes that may not grow without bound, and prints
 what docs/fuzzing.md records. Inputs that fail are written to a folder, to be kept in tests/corpus
@@ -42,14 +42,14 @@ def work(task):
 def prepare():
     """Compile what is compiled on first use, then forbid the process to grow."""
     fuzzing.campaign(50, 0)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text("utf-8").split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--inputs", type=int, default=200_000)
+    parser.add_argument("--inputs", type=int, default=300_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"))

@@ -1,8 +1,8 @@
 """Soft weight-sharing for neural network compression: a reproducibility benchmark, and a tool.
 
 ``sws.compress``, ``sws.save`` and ``sws.load`` are in :mod:`sws.api`, ``sws.results`` in
-:mod:`sws.runs.frame`; they are imported when first used, so that reading a file or printing a table does
-not load a deep-learning framework.
+:mod:`sws.runs.frame`; they are imported when first used, so that reading a file or printing a
+table does not load a deep-learning framework.
 """
 
 from __future__ import annotations

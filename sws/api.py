@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
@@ -145,17 +145,28 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def save(network: QuantizedNetwork, path: str | Path) -> int:
-    """Write a ``.sws`` file; returns its size in bytes."""
-    return codec.write(network, Path(path))
+def save(network: QuantizedNetwork, file: str | os.PathLike | BinaryIO) -> int:
+    """Write a ``.sws`` file; returns its size in bytes.
+
+    Parameters
+    ----------
+    file : path or binary file
+        A path appears whole or not at all; an open file is written to where it stands.
+    """
+    return codec.write(network, file)
 
 
-def load(path: str | Path, into: nn.Module | None = None) -> nn.Module | dict[str, Any]:
+def load(
+    file: str | os.PathLike | BinaryIO, into: nn.Module | None = None
+) -> nn.Module | dict[str, Any]:
     """Read a ``.sws`` file.
 
     Parameters
     ----------
-    into : a module to load the weights into. Without one, a network of the registry is built, and
+    file : path or binary file
+        What is read is an open file's rest.
+    into : torch.nn.Module, optional
+        A module to load the weights into. Without one, a network of the registry is built, and
         of any other its state dict (NumPy arrays) is returned.
 
     Raises
@@ -165,7 +176,7 @@ def load(path: str | Path, into: nn.Module | None = None) -> nn.Module | dict[st
     ValueError
         If the tensors do not fit the module.
     """
-    network = codec.read(Path(path))
+    network = codec.read(file)
     if into is None and network.architecture is None:
         return network.state_dict()
     return build_module(network, into)

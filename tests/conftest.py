@@ -1,5 +1,6 @@
 """What the tests take for granted of their process, and what several of them need."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,20 @@ import sws
 
 # A shell has what it starts in the background ignore SIGINT, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # a worker has one core
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that share a costly fixture run in one worker; those of the smoke run begin first."""
+    items.sort(key=lambda item: "finished" not in item.fixturenames)
+    for item in items:
+        smoke = "finished" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("smoke" if smoke else item.path.stem))
+        if smoke:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -117,11 +117,17 @@ def test_layer_report():
     assert rows[0]["bits"] >= rows[0]["bits_indexes"] + rows[0]["bits_values"] > 0
 
 
-def test_huffman_rate_is_that_of_a_real_file():
-    """A file of Huffman-coded layers holds what cr_huffman counts, plus a little for the rest."""
+def test_huffman_codes_lie_within_a_bit_of_the_entropy():
     rng = np.random.default_rng(1)
     indexes = rng.integers(1, 4, (300, 400)) * (rng.random((300, 400)) < 0.03)
     whole = network(indexes)
-    size = len(codec.encode(whole, codings=("huffman",)))
-    counted = 4 * whole.weights / rates.rates(whole, size).huffman
-    assert abs(size - counted) < 40
+    found = rates.csr_bits(whole, whole.quantized[0])
+    index = relative_index(indexes, 5)
+    for bits, symbols in (
+        (found.huffman_indexes, index.skips),
+        (found.values, index.values.astype(np.int64)),
+    ):
+        counts = np.bincount(symbols)
+        shares = counts[counts > 0] / symbols.size
+        entropy = -symbols.size * (shares * np.log2(shares)).sum()
+        assert entropy <= bits < entropy + symbols.size

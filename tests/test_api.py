@@ -1,6 +1,5 @@
 """The README's example, run on a network that the registry does not know."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from torch.utils.data import DataLoader, TensorDataset
 import sws
 from sws.data import datasets
 from sws.data.augmentation import Preparation
-from sws.training.evaluation import error_pct
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -44,35 +42,6 @@ def trained():
             optimizer.step()
     test = Preparation(data.mean, data.std)(torch.from_numpy(data.test.images.copy()))
     return model, loader, test, torch.from_numpy(data.test.labels.copy())
-
-
-def readme_example() -> str:
-    """The code block of the README that calls sws.compress."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (block,) = [b for b in blocks if "sws.compress" in b]
-    return block
-
-
-def test_the_example_of_the_readme(trained, tmp_path, monkeypatch, capsys):
-    model, loader, x, y = trained
-    before = error_pct(model, x, y)
-    monkeypatch.chdir(tmp_path)
-    scope = {"model": model, "loader": loader, "MyNetwork": MyNetwork}
-    torch.manual_seed(1)
-    code = readme_example().replace("epochs=40", "epochs=12")
-    assert "epochs=12" in code
-    exec(compile(code, "README.md", "exec"), scope)
-    size = Path("model.sws").stat().st_size
-    assert capsys.readouterr().out == f"{size} bytes\n"
-    dense = 4 * sum(p.numel() for p in model.parameters())
-    assert dense / size > 10
-    restored = scope["restored"]
-    assert isinstance(restored, MyNetwork)
-    after = error_pct(restored, x, y)
-    assert after <= before + 5
-    network = scope["network"]
-    assert network.architecture is None
-    assert {t.kind for t in network.quantized} == {"conv", "fc"}
 
 
 def test_a_network_outside_the_registry_loads_as_a_state_dict(trained, tmp_path):

@@ -17,7 +17,7 @@ from sws.network.to_module import build_module
 from sws.network.weights import compressible
 from sws.prior.components import Components
 from sws.prior.estimators import Exact, Subsampled, Tabulated
-from sws.training.loop import FitSettings, Method, fit
+from sws.training.loop import FitSettings, Hooks, fit
 
 
 def coloured(count=96, classes=3):
@@ -147,7 +147,7 @@ SETTINGS = SoftWeightSharing(
 def trained():
     model, (x, y) = small(), coloured()
     data = TensorBatches(x, y, 32, 0)
-    fit(model, data, Method(), FitSettings(5, 0.01))
+    fit(model, data, Hooks(), FitSettings(5, 0.01))
     with torch.no_grad():
         model.fc.weight.mul_(8)  # tensors of very different size
     return model, data

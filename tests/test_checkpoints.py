@@ -144,6 +144,6 @@ def test_a_failure_within_a_save_keeps_the_old_checkpoint(checkpoint):
 
 def test_what_a_killed_save_left_goes_with_the_next_one(checkpoint):
     checkpoint.save({"epoch": 1})
-    checkpoint.path.with_name("fit.pt.partial-99999999").write_bytes(b"half of a checkpo")
+    checkpoint.path.with_name(".fit.partial-99999999.pt").write_bytes(b"half of a checkpo")
     checkpoint.save({"epoch": 2})
     assert files(checkpoint) == ["fit.pt"]

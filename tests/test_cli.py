@@ -1,7 +1,10 @@
 """The command line: examples, round trips, and one line for whatever goes wrong."""
 
 import ast
+import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from fabricated_runs import fabricate
 from safetensors.numpy import load_file, save_file
 
 from sws import cli, codec
-from sws.cli import files, stages, study
+from sws.cli.process import LEGIBLE, Status
+from sws.config.seeds import MAX_SEED
 from sws.environment import PACKAGE
 from sws.errors import InputError
 from sws.models import registry
@@ -27,7 +33,7 @@ from sws.network.quantized import (
 from sws.prior.hyper_priors import GammaPrior
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = [c.__name__ for module in (stages, files, study) for c in module.COMMANDS]
+COMMANDS = sorted(typer.main.get_command(cli.app).commands)
 PAIR = "lenet-300-100_mnist-smoke"
 
 
@@ -76,17 +82,17 @@ def model(network, tmp_path):
 
 
 def test_all_commands_are_there():
-    promised = (
-        "pretrain compress encode decode evaluate inspect tables figures compare publish status"
-    )
-    assert {*promised.split(), "tune", "data"} == set(COMMANDS)
+    promised = "pretrain compress tune encode decode evaluate inspect data status tables figures"
+    promised += " compare publish profile costs coders prior-cost prior-study"
+    assert set(promised.split()) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example(command, capsys):
     assert cli.run([command, "--help"]) == 0
     shown = capsys.readouterr().out
-    assert f"Example:\n    sws {command}" in shown or f"\n    sws {command}" in shown
+    assert "Example" in shown
+    assert f"\n    sws {command}" in shown
 
 
 def test_help_answers_without_heavy_imports():
@@ -251,7 +257,7 @@ def test_altered_data_are_refused(tmp_path):
 def test_a_full_disk_is_called_that(model):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "wb") as full:
         done = sws("inspect", model, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert "no space left on the disk" in failed(done)
 
@@ -263,7 +269,210 @@ def test_nobody_reading_on_is_no_error_to_report(model):
         done = sws("inspect", model, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
     finally:
         os.close(writing)
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (Status.OK, "")
+
+
+SCRIPT = f"{shlex.quote(sys.executable)} -c 'from sws.cli import main; main()'"
+
+
+def shell(line, **options):
+    """Run a line of shell in which SWS stands for the command."""
+    line = line.replace("SWS", SCRIPT)
+    options = {"capture_output": True, "text": True, "cwd": ROOT, "timeout": 120} | options
+    return subprocess.run(["bash", "-c", line], **options)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_stop_no_work(closed, network, model, tmp_path):
+    output = tmp_path / "weights.safetensors"
+    done = shell(f"SWS decode {model} {output} {closed}")
+    assert (done.returncode, done.stderr) == (Status.OK, "")
+    found = load_file(output)  # nothing was printed into it
+    assert set(found) == {t.name for t in network.tensors}
+    assert shell(f"SWS inspect {tmp_path / 'none.sws'} {closed}").returncode == Status.FAILED
+
+
+def test_who_stops_reading_stops_no_training(tmp_path):
+    line = f"SWS pretrain {PAIR} --results {tmp_path} 2>&1 | true; exit ${{PIPESTATUS[0]}}"
+    done = shell(line, timeout=400)
+    assert (done.returncode, done.stdout + done.stderr) == (Status.OK, "")
+    assert (tmp_path / "pretrained" / PAIR / "seed-1" / "metrics.json").is_file()
+
+
+# --- languages ------------------------------------------------------------------------------------
+
+
+def ascii_locale():
+    return os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.fixture(scope="module")
+def latin_1(tmp_path_factory):
+    """The environment of a user whose locale is in Latin-1, made for this test."""
+    folder = tmp_path_factory.mktemp("locales")
+    command = ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", folder / "de_DE.ISO-8859-1"]
+    try:
+        done = subprocess.run(command, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs localedef")
+    if done.returncode != 0:
+        pytest.skip("needs the sources of locales: apt-get install locales")
+    names = {"LC_ALL": "de_DE.ISO-8859-1", "LOCPATH": str(folder), "PYTHONUTF8": "0"}
+    environment = os.environ | names
+    code = "import locale; print(locale.getpreferredencoding())"
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+    assert found.strip() == "ISO-8859-1"
+    return environment
+
+
+def test_symbols_that_a_terminal_lacks_become_ascii(model):
+    plain = sws("inspect", model)
+    done = sws("inspect", model, env=ascii_locale())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == plain.stdout.replace("×", "x").replace("–", "-")
+    assert "×" in plain.stdout
+
+
+def test_symbols_that_a_terminal_has_stay(model, latin_1):
+    done = sws("inspect", model, env=latin_1, text=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    plain = sws("inspect", model).stdout
+    assert done.stdout.decode("latin-1") == plain.replace("–", "-")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_comparison_status_and_tables_in_any_locale(encoding, tmp_path, request):
+    environment = ascii_locale() if encoding == "ascii" else request.getfixturevalue("latin_1")
+    for folder in ("new", "old"):
+        for seed in range(2):
+            fabricate(tmp_path / folder, seed=seed, scale=10, epochs=4)
+    options = {"env": environment, "encoding": encoding}
+    done = sws("compare", tmp_path / "new", tmp_path / "old", **options)
+    assert (done.returncode, done.stderr) == (Status.OK, "")
+    assert "numbers agree" in done.stdout
+    done = sws("status", "smoke", "--results", tmp_path / "none", **options)
+    assert (done.returncode, done.stderr) == (Status.OK, "")
+    pairs = ["--pairs", "lenet-300-100_mnist", "--seeds", "0,1"]
+    done = sws("tables", "mnist", "--results", tmp_path / "new", *pairs, **options)
+    assert (done.returncode, done.stderr) == (Status.OK, "")
+    text = (tmp_path / "new/tables/mnist/table1.md").read_text(encoding="utf-8")
+    assert "±" in text
+
+
+def test_a_file_whose_name_is_no_text(model, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff\xe9.sws"
+    os.rename(model, name)
+    for environment in (os.environ, ascii_locale()):
+        done = subprocess.run(
+            [sys.executable, "-c", "from sws.cli import main; main()", "inspect", name],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith(name + b": lenet-300-100")
+
+
+def test_what_an_encoding_lacks_becomes_legible():
+    assert "1.2 ± 0.1 × ü".encode("ascii", LEGIBLE) == b"1.2 +- 0.1 x \\xfc"
+    assert "1.2 ± 0.1 – ü".encode("latin-1", LEGIBLE) == b"1.2 \xb1 0.1 - \xfc"
+    assert "\udcff×".encode("ascii", LEGIBLE) == b"\xffx"
+
+
+def test_the_log_is_in_utf_8_whatever_the_locale(model, tmp_path):
+    log = tmp_path / "log"
+    done = sws("--log", log, "inspect", model, env=ascii_locale())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "×" in log.read_text(encoding="utf-8")
+
+
+# --- what a command takes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [MAX_SEED + 1, 2**64 - 1, "9" * 20, "9" * 5000, -1])
+def test_a_seed_has_bounds(seed, tmp_path):
+    for arguments in (["pretrain", PAIR, "--seed"], ["compress", PAIR, "--seed"]):
+        done = sws(*arguments, seed, "--results", tmp_path)
+        assert done.returncode == Status.USAGE
+        assert "--seed" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    done = sws("tune", PAIR, ROOT / "pyproject.toml", "--seeds", seed)
+    assert done.returncode == Status.USAGE
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_largest_seed_trains(tmp_path):
+    done = sws("pretrain", PAIR, "--seed", MAX_SEED, "--results", tmp_path, timeout=400)
+    assert done.returncode == Status.OK, done.stderr
+    assert (tmp_path / "pretrained" / PAIR / f"seed-{MAX_SEED}" / "metrics.json").is_file()
+
+
+def test_compare_tells_a_difference_from_a_failure(tmp_path):
+    for name, change in (("new", 0), ("old", 0), ("worse", 3)):
+        for seed in range(2):
+            path = fabricate(tmp_path / name, seed=seed, scale=10, epochs=4) / "metrics.json"
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+            metrics["error_end_pct"] += change
+            path.write_text(json.dumps(metrics), encoding="utf-8")
+    assert sws("compare", tmp_path / "new", tmp_path / "old").returncode == 0
+    done = sws("compare", tmp_path / "worse", tmp_path / "old")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "out of tolerance" in done.stdout
+    assert "no finished run" in failed(sws("compare", tmp_path / "none", tmp_path / "old"))
+    # nobody reads on: the verdict is the same
+    line = f"SWS compare {tmp_path / 'worse'} {tmp_path / 'old'} | true; exit ${{PIPESTATUS[0]}}"
+    assert shell(line).returncode == 3
+
+
+def test_each_status_has_one_number_and_is_explained(capsys):
+    assert len({int(status) for status in Status}) == len(Status.__members__)
+    assert cli.run(["--help"]) == 0
+    epilog = " ".join(capsys.readouterr().out.split()).partition("Exit status:")[2]
+    assert [int(n) for n in re.findall(r"\b\d+\b", epilog)] == [int(s) for s in Status]
+
+
+# --- places ---------------------------------------------------------------------------------------
+
+
+def elsewhere(tmp_path):
+    """How to run a command in a folder that holds nothing."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for name in ("SWS_DATA_ROOT", "SWS_CHECKPOINT_ROOT"):
+        environment.pop(name, None)
+    return {"cwd": folder, "env": environment}
+
+
+def test_commands_find_the_configuration_from_anywhere(tmp_path):
+    options = elsewhere(tmp_path)
+    done = sws("status", "mnist", **options)
+    assert done.returncode == 0, done.stderr
+    assert "to do    pretrain lenet-300-100_mnist seeds 1, 2, 3" in done.stdout
+    done = sws("tables", "mnist", **options)
+    assert done.returncode == 0, done.stderr
+    assert (options["cwd"] / "results/tables/mnist/table1.csv").is_file()
+
+
+def test_the_working_directory_comes_first(tmp_path):
+    options = elsewhere(tmp_path)
+    (options["cwd"] / "config").mkdir()
+    (options["cwd"] / "config/config.yaml").write_text(
+        f"pairs: [{PAIR}]\nseeds: [7]\nresults: here\ncheckpoint_root: there\ndata_root: nowhere\n",
+        encoding="utf-8",
+    )
+    done = sws("status", **options)
+    assert f"to do    pretrain {PAIR} seed 7" in done.stdout, done.stderr
+    assert "to do    tables all" in done.stdout
+    done = sws("pretrain", PAIR, "--seed", "7", timeout=400, **options)
+    assert done.stdout.splitlines()[-1] == f"here/pretrained/{PAIR}/seed-7", done.stderr
+    assert f"done     pretrain {PAIR} seed 7" in sws("status", **options).stdout
+    assert {path.name for path in options["cwd"].iterdir()} == {"config", "here", "there"}
+    assert "not in the data root" not in done.stderr
+    line = failed(sws("data", "cifar-10", **options))
+    assert f"the data root {options['cwd'] / 'nowhere'} is no folder" in line
 
 
 def test_tracebacks_are_for_those_who_ask(tmp_path):

@@ -86,15 +86,15 @@ NETWORKS = """
         ("files.py", "file.flush()", "file.flush(); file.flush()", set()),
         ("config/no_prior.py", '"whole trainings, at most"', '"at most so many trainings"', set()),
         # what decides one thing
-        ("report/tables.py", '"Measured rows: mean', '"Measured: mean', {"tables"}),
-        ("models/lenet.py", "Linear(784, 300)", "Linear(784, 301)", {"pretrain lenet"} | COMPRESSION),
+        ("report/table1.py", '"Measured rows: mean', '"Measured: mean', {"tables"}),
+        ("models/lenet.py", "(784, 300)", "(784, 301)", {"pretrain lenet", *COMPRESSION}),
         ("models/wide_resnet.py", "bias=False", "bias=True", {"pretrain wrn"}),
-        ("data/catalogue.py", "mean=(0.4914, 0.4822", "mean=(0.4915, 0.4822", {"pretrain wrn"}),
+        ("data/catalogue.py", "(0.4914, 0.4822", "(0.4915, 0.4822", {"pretrain wrn"}),
         ("methods/no_prior.py", '"nonzero_pct": float(', '"nonzero_pct": 2 * float(', {"no-prior"}),
         ("methods/spike_slab.py", "def compress(", "def compress(  # noqa\n", set()),
         # what decides much
         ("training/loop.py", "momentum=0.9", "momentum=0.8", PRETRAINING | COMPRESSION),
-        ("compression/sharing.py", "self.counts.double() + 0.5", "self.counts.double() + 0.6", COMPRESSION),
+        ("compression/sharing.py", "counts.double() + 0.5", "counts.double() + 0.6", COMPRESSION),
     ],
 )  # fmt: skip
 def test_a_change_reruns_what_it_can_change(before, package, name, old, new, expected):

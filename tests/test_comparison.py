@@ -15,11 +15,12 @@ from fabricated_runs import fabricate
 
 from sws import codec
 from sws.cli import run
+from sws.measure import coders as measured
 from sws.measure import inference, nncodec
 from sws.models import registry
 from sws.network.to_module import build_module
-from sws.report import coders, costs, curves, tables
-from sws.report.curves import OperatingPoint
+from sws.report import coders, costs, fixed_error, table1
+from sws.report.fixed_error import OperatingPoint
 from sws.runs import published
 from sws.runs.records import Case, ResultsError, profile_path, read_runs
 
@@ -56,7 +57,7 @@ def cases():
 # --- curves ---------------------------------------------------------------------------------------
 
 
-def point(size, error, name="p", method="m"):
+def point(size, error, name="p", method="deep-compression"):
     ratio = 100_000.0 / size
     return OperatingPoint(
         method, name, 1, size, 0.0, error, 0.0, error - 1.0, 10.0, ratio, 100_000.0
@@ -65,12 +66,12 @@ def point(size, error, name="p", method="m"):
 
 def test_between_points_the_logarithm_of_the_bytes_is_interpolated():
     curve = [point(1000, 2.0), point(4000, 1.0)]
-    size, ratio, status = curves.smallest_file(curve, "error_end_pct", 1.5)
+    size, ratio, status = fixed_error.smallest_file(curve, "error_end_pct", 1.5)
     assert (round(size), round(ratio), status) == (2000, 50, "interpolated")
-    assert curves.smallest_file(curve, "error_end_pct", 1.0)[0] == pytest.approx(4000)
-    assert curves.smallest_file(curve, "error_end_pct", 2.5) == (1000, 100, "at most")
-    assert curves.smallest_file(curve, "error_end_pct", 0.9) == (None, None, "not reached")
-    assert round(curves.smallest_file(curve, "delta_pct", 0.5)[0]) == 2000
+    assert fixed_error.smallest_file(curve, "error_end_pct", 1.0)[0] == pytest.approx(4000)
+    assert fixed_error.smallest_file(curve, "error_end_pct", 2.5) == (1000, 100, "at most")
+    assert fixed_error.smallest_file(curve, "error_end_pct", 0.9) == (None, None, "not reached")
+    assert round(fixed_error.smallest_file(curve, "delta_pct", 0.5)[0]) == 2000
 
 
 def test_nothing_is_interpolated_between_variants_of_a_method():
@@ -78,12 +79,12 @@ def test_nothing_is_interpolated_between_variants_of_a_method():
         point(1000, 2.0, method="soft-weight-sharing-subsampled"),
         point(4000, 1.0, method="soft-weight-sharing-subsampled"),
     ]
-    assert curves.smallest_file(curve, "error_end_pct", 1.5) == (4000, 25, "measured")
-    assert curves.smallest_file(curve, "error_end_pct", 2.5)[2] == "at most"
+    assert fixed_error.smallest_file(curve, "error_end_pct", 1.5) == (4000, 25, "measured")
+    assert fixed_error.smallest_file(curve, "error_end_pct", 2.5)[2] == "at most"
 
 
 def test_the_frontier_holds_what_nothing_beats():
-    found = curves.pareto(
+    found = fixed_error.pareto(
         [point(3, 1.0, "c"), point(1, 3.0, "a"), point(2, 3.5, "worse"), point(2, 2.0, "b")]
     )
     assert [p.point for p in found] == ["a", "b", "c"]
@@ -91,7 +92,7 @@ def test_the_frontier_holds_what_nothing_beats():
 
 def test_every_method_stands_at_every_level(results):
     runs = [run for case in cases() for run in read_runs(results, case, [1, 2])]
-    rows = curves.rows(runs, published.read())
+    rows = fixed_error.rows(runs, published.read())
     levels = {(r["kind"], r["whose"]) for r in rows}
     assert ("rise", "no rise") in levels
     assert ("error", "ours, main") in levels
@@ -103,14 +104,14 @@ def test_every_method_stands_at_every_level(results):
     for row in rows:
         if row["file_bytes"]:
             assert row["cr_file"] > 1
-    text = curves.to_markdown(rows)
+    text = fixed_error.table(rows).to_markdown()
     assert "no rise" in text
-    assert text.count("| deep-compression |") == 1
+    assert text.count("| Deep Compression |") == 1
 
 
 def test_points_are_means_over_seeds(results):
     runs = read_runs(results, cases()[1], [1, 2])
-    (found,) = curves.operating_points(runs)
+    (found,) = fixed_error.operating_points(runs)
     sizes = [r.metrics["bytes"]["file"] for r in runs]
     assert found.seeds == 2
     assert found.file_bytes == np.mean(sizes)
@@ -121,7 +122,7 @@ def test_points_are_means_over_seeds(results):
 
 
 def test_surgery_is_shown_as_published_and_with_sharing_on_top(results):
-    rows = tables.table1(results, [PAIR], [1, 2], POINTS, (), published.read())
+    rows = table1.rows(results, [PAIR], [1, 2], POINTS, (), published.read())
     own = [r for r in rows if r["source"] == "measured" and r["method"] == "network-surgery"]
     before, shared = own
     assert (before["point"], shared["point"]) == ("main-before-sharing", "main")
@@ -131,7 +132,7 @@ def test_surgery_is_shown_as_published_and_with_sharing_on_top(results):
     assert before["paper_nonzero_pct"] == 1.8
     assert shared["paper_nonzero_pct"] is None
     assert shared["file_bytes"] > 0
-    assert "network-surgery, main-before-sharing" in tables.to_markdown(rows)
+    assert "Network surgery, before sharing" in table1.table(rows).to_markdown()
 
 
 # --- coders ---------------------------------------------------------------------------------------
@@ -140,10 +141,10 @@ def test_surgery_is_shown_as_published_and_with_sharing_on_top(results):
 def test_coders_are_given_the_same_weights(results):
     run = read_runs(results, cases()[0], [1])[0]
     data = (run.folder / "model.sws").read_bytes()
-    sizes = coders.weight_bytes(codec.describe(data))
+    sizes = measured.weight_bytes(codec.describe(data))
     network = codec.decode(data)
-    assert set(sizes) == set(coders.CODERS) - {"nnc"}
-    dense = coders.index_map(network)
+    assert set(sizes) == set(measured.CODERS) - {"nnc"}
+    dense = measured.index_map(network)
     assert len(dense) == network.weights
     assert lzma.decompress(lzma.compress(dense, preset=9)) == dense
     packed = zstandard.ZstdCompressor(level=22).compress(dense)
@@ -198,8 +199,8 @@ def test_the_iso_coder_runs_in_an_environment_of_its_own(results, stand_in):
     streams = [row for row in with_it if row["coder"] == "nnc"]
     assert {row["point"] for row in streams} == {row["point"] for row in without}
     assert all(row["bytes"] > 0 for row in streams)
-    assert "nnc, bytes" in coders.to_markdown(with_it)
-    assert "nnc" not in coders.to_markdown(without)
+    assert "nnc, bytes" in coders.table(with_it).to_markdown()
+    assert "nnc" not in coders.table(without).to_markdown()
 
 
 def test_what_the_iso_coder_decodes_is_compared(results, stand_in):
@@ -307,7 +308,7 @@ def test_costs_are_those_of_runs_and_profiles(results, profiled, tmp_path):
     written = costs.build(results, tmp_path, cases(), [1, 2])
     text = written[1].read_text()
     assert "266,200 multiply-adds an image" in text
-    assert "| deep-compression |" in text
+    assert "| Deep Compression |" in text
     target.write_text("{}")
     with pytest.raises(ResultsError, match="unreadable"):
         costs.rows(results, cases(), [1, 2])

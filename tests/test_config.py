@@ -5,15 +5,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 
-from sws.config.configuration import load_configuration, schemas
+from sws.config.configuration import load_configuration, schemas, validate_configuration
 from sws.config.deep_compression import DeepCompression
 from sws.config.experiment import load_experiment
 from sws.config.schema import ConfigurationError, validated
 from sws.config.sections import Precision, Quantization
+from sws.config.seeds import MAX_SEED
 from sws.config.soft_weight_sharing import SoftWeightSharing
+from sws.data.batches import TensorBatches
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "config" / "experiments" / "lenet-300-100_mnist-smoke.yaml"
@@ -91,6 +94,46 @@ def test_broken_yaml_is_located(tmp_path):
         load_experiment(path)
 
 
+def test_a_file_in_another_encoding_is_called_that(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("pairs: []  # größer".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="not in UTF-8"):
+        load_configuration(path)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "2001-99-99"])
+def test_a_number_or_date_that_is_none_is_not_valid_yaml(tmp_path, value):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"pairs: []\nseeds: [{value}]\n")
+    with pytest.raises(ConfigurationError, match="not valid YAML"):
+        load_configuration(path)
+
+
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, 2**64 - 1, 10**20])
+def test_seeds_have_bounds(seed):
+    with pytest.raises(ConfigurationError, match=r"seeds\.0 = .*: input should be"):
+        validate_configuration({"pairs": [], "seeds": [seed]}, "here")
+    assert validate_configuration({"pairs": [], "seeds": [MAX_SEED]}, "here").seeds == (MAX_SEED,)
+
+
+def test_every_seed_can_order_batches():
+    batches = TensorBatches(torch.zeros(4, 1), torch.zeros(4), 2, seed=MAX_SEED)
+    assert len(list(batches(10_000))) == 2
+
+
+def test_places_know_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    places = ("results", "data_root", "checkpoint_root", "nncodec")
+    found = validate_configuration({"pairs": []} | dict.fromkeys(places, "~/x"), "here")
+    assert {getattr(found, place) for place in places} == {tmp_path / "x"}
+
+
+@pytest.mark.parametrize("name", ["a{seed}", "a}", "a\nb"])
+def test_results_lie_in_no_pattern(name):
+    with pytest.raises(ConfigurationError, match="without braces and line ends"):
+        validate_configuration({"pairs": [], "results": name}, "here")
+
+
 def test_a_fingerprint_knows_values_and_not_their_spelling(tmp_path):
     experiment = load_experiment(SMOKE)
     spelled_out = altered(tmp_path, lambda v: v["pretraining"].update(weight_decay=0.0))
@@ -121,6 +164,7 @@ def test_map_needs_components():
 
 
 DOCUMENTED = {"follows", "pair", "methods", "point", "fingerprint", "tuned_as"}
+DOCUMENTED |= {"start", "every_point", "ladder_points"}  # points, which have fingerprints
 """What a class in sws/config may have beside fields: names, lookups and a hash of the values."""
 
 

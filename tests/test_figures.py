@@ -5,13 +5,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fabricated_runs import PRIOR, fabricate, fabricate_trials
+from matplotlib.text import Text
 from PIL import Image
 from safetensors.numpy import save_file
 
 from sws.prior.hyper_priors import BetaPrior, GammaPrior
-from sws.report import figures
-from sws.report.figures import hyper_priors, indexing, tradeoff, weights
+from sws.report import figures, prior_study
+from sws.report.figures import (
+    components,
+    filters,
+    hyper_priors,
+    indexing,
+    methods,
+    style,
+    tradeoff,
+    weights,
+)
 from sws.report.figures.subject import Subject
+from sws.runs import published
 from sws.runs.records import Case, ResultsError, Trial, read_runs, read_trace, read_trials
 
 LENET = ("lenet-300-100", "mnist")
@@ -209,3 +220,99 @@ def test_axes_name_the_unit_that_weights_are_measured_in(results):
     ).items()
     assert place[0] == "others / r.m.s. of its tensor"
     assert names == ["LeNet-300-100"]
+
+
+@pytest.fixture(scope="module")
+def subjects(results):
+    return {
+        pair: Subject(
+            results,
+            pair,
+            runs=read_runs(results, Case(*pair, *MAIN), [1]),
+            trials=read_trials(results, pair),
+            literature=published.of_pair(published.read(), pair),
+            settings={pair: {"prior": PRIOR}},
+            compared=read_runs(results, Case(*pair, *MAIN), [1]),
+        )
+        for pair in (LENET, CAFFE)
+    }
+
+
+@pytest.mark.parametrize(
+    ("draw", "pair"),
+    [
+        (weights.draw, LENET),
+        (tradeoff.draw_ratio, CAFFE),
+        (tradeoff.draw_bytes, CAFFE),
+        (components.draw, LENET),
+        (indexing.draw, LENET),
+        (hyper_priors.draw_gamma, LENET),
+        (hyper_priors.draw_beta, LENET),
+        (filters.draw_convolution, CAFFE),
+        (filters.draw_dense, LENET),
+        (methods.draw, CAFFE),
+    ],
+)
+def test_figures_can_be_read_at_600_pixels(subjects, draw, pair):
+    with style.drawing():
+        figure = draw(subjects[pair])
+        figure.draw_without_rendering()
+        assert figure.get_figwidth() == style.WIDTH
+        for text in figure.findobj(Text):
+            if text.get_text().strip():
+                assert 600 / 72 * text.get_fontsize() / style.WIDTH >= 9, text
+        caption = figure._supxlabel
+        assert len(caption.get_text()) > 80
+        assert caption.get_window_extent().x1 <= figure.bbox.width
+
+
+def labels(figure):
+    drawn = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    return [text.get_text() for legend in drawn for text in legend.get_texts()]
+
+
+def test_counts_of_parameters_are_no_sizes(subjects):
+    for draw in (tradeoff.draw_ratio, tradeoff.draw_bytes):
+        shown = [label for label in labels(draw(subjects[CAFFE])) if label[0].isdigit()]
+        assert any("Ullrich 2017" in label for label in shown)
+        assert not any("[COUNT]" in label or "[VALUES]" in label for label in shown)
+
+
+def test_values_of_the_file_appear_when_there_is_a_file(subjects):
+    plot = weights.JointPlot(subjects[LENET].a_run.trace())
+
+    def values():
+        return [line for line in plot.strip.get_lines() if line.get_marker() == "<"]
+
+    plot.show(0)
+    assert not values()
+    assert plot.strip.patches, "the mixture is drawn from the start"
+    plot.show(-1)
+    (shown,) = values()
+    assert set(shown.get_ydata()) <= set(plot.trace["codebook"])
+
+
+def test_components_that_coincide_make_one_peak(subjects):
+    trace = subjects[LENET].a_run.trace()
+    assert trace["mixture/means"].shape[1] == 17
+    # sixteen free components, made around five values; two of the values make no other's shoulder
+    assert components.modes(trace) == pytest.approx([0, -0.28, -0.12, 0.09, 0.22, 0.41], abs=0.02)
+
+
+def test_the_second_layer_is_that_of_the_file(subjects):
+    second = filters._second_layer(subjects[CAFFE].a_run)
+    assert second.shape == (50, 20, 5, 5)
+    second[3:] = 0
+    assert "47 of 50 outputs and 20 of 20 inputs" in filters._sparse(second)
+
+
+def test_only_networks_of_as_many_components_are_joined():
+    rows = [
+        {"case": f"n{j}", "weights": 10**k, "components": j, "estimator": name}
+        | {"seconds": 1.0, "extra_memory_mb": 1.0, "error_weights": 1e-7}
+        for k, j in ((5, 17), (6, 64), (7, 17))
+        for name in ("exact", "subsampled-10000")
+    ]
+    figure = prior_study.draw(rows)
+    joined = [line for line in figure.axes[0].get_lines() if line.get_linestyle() != "None"]
+    assert [list(line.get_xdata()) for line in joined] == [[10**5, 10**7]] * 2

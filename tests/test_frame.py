@@ -62,8 +62,8 @@ def test_a_folder_without_runs_says_so(tmp_path):
         sws.results(tmp_path)
 
 
-def test_the_example_of_the_readme_runs(monkeypatch):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_example_of_the_page_runs(monkeypatch):
+    text = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
     (code,) = (c for c in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "results(" in c)
     monkeypatch.chdir(ROOT)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "running.md", "exec"), {})

@@ -28,7 +28,7 @@ def test_the_mutants_reach_the_inner_parsers(found):
     """A campaign that stops at the checksum or the magic number would prove nothing."""
     assert len(found.kinds) == 10
     assert found.decoded > 0.1 * found.inputs
-    behind_the_header = ("code", "count", "pointer", "finite", "ends", "stream", "padding")
+    behind_the_header = ("codebook", "far more", "finite", "lag", "entries", "flags", "quantised")
     seen = " ".join(found.reasons)
     assert sum(word in seen for word in behind_the_header) >= 3, found.reasons
     assert len(found.reasons) >= 20, found.reasons
@@ -53,3 +53,9 @@ def test_what_once_made_trouble(path):
 def test_a_reason_is_one_printable_line_whatever_it_quotes():
     error = codec.CorruptFileError("w\x7f\n\x1b[31m\u202eé: unknown flags")
     assert str(error) == "w\\x7f\\n\\x1b[31m\\u202eé: unknown flags"
+
+
+def test_the_document_tells_the_seeds():
+    files = fuzzing.seeds()
+    text = (Path(__file__).parents[1] / "docs" / "fuzzing.md").read_text(encoding="utf-8")
+    assert f"{len(files)} small files ({sum(map(len, files)):,} bytes in all" in text

@@ -11,7 +11,7 @@ from torch import nn
 from sws.training import interruption
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import Interrupted
-from sws.training.loop import FitSettings, Method, fit
+from sws.training.loop import FitSettings, Hooks, fit
 
 
 def tell(number=signal.SIGTERM):
@@ -74,7 +74,7 @@ def test_training_stops_between_two_batches_and_keeps_its_last_epoch(tmp_path):
 
     checkpoint = Checkpoint(tmp_path / "fit.pt", {})
     with pytest.raises(Interrupted), interruption.watched():
-        fit(nn.Linear(3, 2), batches, Method(), FitSettings(3, 0.1), checkpoint=checkpoint)
+        fit(nn.Linear(3, 2), batches, Hooks(), FitSettings(3, 0.1), checkpoint=checkpoint)
     assert seen[-1] == (1, 2)  # not one batch more
     assert checkpoint.load()["epoch"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["fit.pt"]
@@ -87,5 +87,5 @@ def test_a_run_that_stops_in_its_first_epoch_has_a_checkpoint(tmp_path):
 
     checkpoint = Checkpoint(tmp_path / "fit.pt", {})
     with pytest.raises(Interrupted), interruption.watched():
-        fit(nn.Linear(3, 2), batches, Method(), FitSettings(3, 0.1), checkpoint=checkpoint)
+        fit(nn.Linear(3, 2), batches, Hooks(), FitSettings(3, 0.1), checkpoint=checkpoint)
     assert checkpoint.load()["epoch"] == 0

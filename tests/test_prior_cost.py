@@ -5,6 +5,7 @@ import json
 import pytest
 
 from sws.measure import prior_cost
+from sws.report import prior_study
 from sws.runs.records import ResultsError
 from sws.study.plan import PRIOR_CASES, PRIOR_ESTIMATORS
 
@@ -36,7 +37,7 @@ def measured(tmp_path_factory):
 
 
 def test_measurements_are_plausible(measured):
-    found = {r["estimator"]: r for r in prior_cost.rows(measured)}
+    found = {r["estimator"]: r for r in prior_study.rows(measured)}
     assert all(r["seconds"] > 0 for r in found.values())
     assert found["broadcast"]["speed_up"] == 1
     assert found["tabulated"]["speed_up"] > 1
@@ -55,7 +56,7 @@ def test_table_and_figure(measured, tmp_path):
     path = measured / "studies" / "prior" / "vgg-16-imagenet" / "broadcast.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(lost))
-    written = prior_cost.build(measured, tmp_path)
+    written = prior_study.build(measured, tmp_path)
     assert {p.name for p in written} == {
         "prior.csv", "prior.md", "prior.html", "fig10_prior.svg", "fig10_prior.png"
     }  # fmt: skip
@@ -63,7 +64,7 @@ def test_table_and_figure(measured, tmp_path):
     assert "| vgg-16-imagenet: 138,344,128 × 17 | broadcast + autograd | out of memory |" in text
     assert "subsampled, K = 10,000" in text
     with pytest.raises(ResultsError, match="run 'snakemake studies'"):
-        prior_cost.rows(tmp_path / "nothing")
+        prior_study.rows(tmp_path / "nothing")
 
 
 def test_what_does_not_fit_is_written_down(tmp_path, monkeypatch):

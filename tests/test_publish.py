@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -223,3 +224,54 @@ def test_trials_that_the_reference_alone_has_stay_in_their_place(results):
         assert not (reference / "reference").exists()
         assert (reference / "README.md").read_text() == "by hand\n"
         assert "README.md" not in manifest(reference)["sha256"]
+
+
+# --- start networks -------------------------------------------------------------------------------
+
+
+def begin(results, seed, size=1000, dirty=False):
+    """A start's folder, as pre-training leaves it."""
+    folder = results / "pretrained" / "_".join(LENET) / f"seed-{seed}"
+    folder.mkdir(parents=True)
+    (folder / "pretrained.safetensors").write_bytes(bytes([seed]) * size)
+    (folder / "history.csv").write_text("epoch\n1\n")
+    code = CODE | {"dirty": dirty}
+    (folder / "metrics.json").write_text(json.dumps({"provenance": {"code": code}, "seed": seed}))
+    return folder
+
+
+def test_starts_are_published_when_asked_for(results, monkeypatch):
+    small, large = begin(results, 0), begin(results, 1, size=2001)
+    assert not (go(results) / "pretrained").exists()
+    monkeypatch.setattr(publish, "LARGEST_START", 2000)
+    reference = go(results, starts=True)
+    kept = reference / small.relative_to(results)
+    assert {path.name for path in kept.iterdir()} == set(publish.START_FILES)
+    assert (kept / publish.WEIGHTS).read_bytes() == (small / publish.WEIGHTS).read_bytes()
+    stood_for = reference / large.relative_to(results)
+    assert not (stood_for / publish.WEIGHTS).exists()
+    line = (stood_for / "pretrained.safetensors.sha256").read_text()
+    expected = hashlib.sha256((large / publish.WEIGHTS).read_bytes()).hexdigest()
+    assert line == f"{expected}  pretrained.safetensors\n"
+    for path in (*kept.iterdir(), *stood_for.iterdir()):
+        name = path.relative_to(reference).as_posix()
+        assert manifest(reference)["sha256"][name] == hashlib.sha256(path.read_bytes()).hexdigest()
+    go(results)  # what was published stays
+    assert (kept / publish.WEIGHTS).exists() and not (stood_for / publish.WEIGHTS).exists()
+
+
+def test_runs_are_not_published_beside_another_start(results):
+    for seed in SEEDS:
+        begin(results, seed)
+    go(results, starts=True)
+    path = results / "pretrained" / "_".join(LENET) / "seed-1" / "metrics.json"
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 1, "error": 2'))
+    refuses(results, "another start .*--starts")
+    assert (go(results, starts=True) / path.relative_to(results)).read_text() == path.read_text()
+
+
+def test_refuses_a_start_that_is_missing_or_uncommitted(results):
+    begin(results, 0)
+    refuses(results, "seed-1/pretrained.safetensors is missing", starts=True)
+    begin(results, 1, dirty=True)
+    refuses(results, "seed-1: made from uncommitted changes", starts=True)

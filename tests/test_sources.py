@@ -5,6 +5,8 @@ import gzip
 import os
 import pickle
 import struct
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +100,25 @@ def write_pngs(root, content, name="cifar-10"):
     return root / name
 
 
-WRITERS = {"pickle": write_pickles, "binary": write_binary, "png": write_pngs}
+def write_archive(write, name):
+    """The files of a layout in the archive that CIFAR-10 comes in."""
+
+    def pack(root, content):
+        folder = write(root / "unpacked", content)
+        with tarfile.open(root / name, "w:gz") as archive:
+            archive.add(folder, folder.name)
+        return root / name
+
+    return pack
+
+
+WRITERS = {
+    "pickle": write_pickles,
+    "binary": write_binary,
+    "png": write_pngs,
+    "pickle archive": write_archive(write_pickles, "cifar-10-python.tar.gz"),
+    "binary archive": write_archive(write_binary, "cifar-10-binary.tar.gz"),
+}
 
 
 @pytest.mark.parametrize("layout", WRITERS)
@@ -106,7 +126,7 @@ def test_every_layout_gives_the_same_hash(small, tmp_path, layout):
     entry, content = small
     folder = WRITERS[layout](tmp_path, content)
     source = datasets.find(entry.raw, tmp_path)
-    assert (source.layout, source.folder) == (layout, folder)
+    assert (source.layout, source.folder) == (layout.removesuffix(" archive"), folder)
     for split in datasets.SPLITS:
         images, labels = datasets.read(entry, source, split)
         expected = datasets.canonical(*content[split])
@@ -165,6 +185,75 @@ def test_cifar_100_batches_use_the_fine_labels(tmp_path):
     raw = dataclasses.replace(catalogue.spec("cifar-100").raw, counts={"train": 4, "test": 4})
     found, labels = datasets.find(raw, tmp_path).read("train")
     assert np.array_equal(found, images) and labels.tolist() == [99, 3, 0, 50]
+
+
+def test_coarse_labels_alone_are_refused_by_name(tmp_path):
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    (tmp_path / "train").write_bytes(python2_pickle(images, [3, 1], b"coarse_labels"))
+    with pytest.raises(datasets.DataError, match="train is no CIFAR batch .*coarse ones"):
+        readers.read_pickled_batch(tmp_path / "train", (32, 32, 3))
+
+
+@pytest.fixture
+def hundred():
+    """A data set of two images of each class of CIFAR-100."""
+    whole = catalogue.spec("cifar-100")
+    images = np.random.default_rng(8).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(200) % 100
+    sha256 = datasets.content_hash(*datasets.canonical(images, labels))
+    raw = dataclasses.replace(whole.raw, counts={"train": 200, "test": 200})
+    entry = dataclasses.replace(whole, raw=raw, sha256=dict.fromkeys(datasets.SPLITS, sha256))
+    return entry, images, labels
+
+
+def write_hundred(root, images, labels):
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+    for split in datasets.SPLITS:
+        (folder / split).write_bytes(python2_pickle(images, labels, b"fine_labels"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda labels: labels % 20, "labels of 20 classes, not 100: coarse"),
+        (lambda labels: np.where(labels == 7, 8, labels), "labels of 99 classes, not 100"),
+        (lambda labels: labels + 1, r"labels of 99 classes, not 100|labels up to 100"),
+        (lambda labels: 99 - labels, "classes in another order"),
+    ],
+)
+def test_wrong_labels_of_cifar_100_are_never_taken(hundred, tmp_path, change, told):
+    entry, images, labels = hundred
+    write_hundred(tmp_path, images, change(labels))
+    with pytest.raises(datasets.DataError, match=told):
+        datasets.read(entry, datasets.find(entry.raw, tmp_path), "train")
+
+
+def test_class_folders_are_recognised_by_name_in_any_order(hundred, tmp_path):
+    entry, images, labels = hundred
+    names = catalogue.spec("cifar-100").classes
+    backwards = np.argsort(-labels, kind="stable")
+    content = dict.fromkeys(datasets.SPLITS, (images[backwards], labels[backwards]))
+    folder = write_pngs(tmp_path, content, "cifar-100")
+    source = datasets.find(entry.raw, tmp_path)
+    found = datasets.read(entry, source, "train")
+    assert datasets.content_hash(*found) == entry.sha256["train"]
+
+    first, second = (folder / "train" / names[k] for k in (4, 70))  # two classes change names
+    first.rename(folder / "aside")
+    second.rename(first)
+    (folder / "aside").rename(second)
+    with pytest.raises(datasets.DataError, match="classes in another order"):
+        datasets.read(entry, source, "train")
+
+    for path in first.iterdir():
+        path.rename(second / f"more-{path.name}")
+    with pytest.raises(datasets.DataError, match=f"class '{names[4]}' is missing"):
+        datasets.read(entry, source, "train")
+    first.rmdir()
+    assert datasets.find(entry.raw, tmp_path) is None
+    with pytest.raises(datasets.MissingDataError, match=f"lacks train/{names[4]}"):
+        datasets.load("cifar-100", tmp_path, download=False)
 
 
 def test_batches_repickled_by_python_3_are_read(tmp_path):
@@ -284,3 +373,91 @@ def test_an_incomplete_layout_says_what_it_lacks(small, tmp_path):
     assert f"{tmp_path / 'cifar-10-batches-py'} lacks data_batch_3" in state.where
     with pytest.raises(datasets.MissingDataError, match="lacks data_batch_3"):
         datasets.load("cifar-10", tmp_path, download=False)
+
+
+# --- archives -------------------------------------------------------------------------------------
+
+ARCHIVE = "cifar-10-python.tar.gz"
+
+
+@pytest.fixture
+def packed(small, tmp_path):
+    """A data set in its archive: its entry, the archive, the files that are in it."""
+    entry, content = small
+    path = write_archive(write_pickles, ARCHIVE)(tmp_path, content)
+    return entry, path, tmp_path / "unpacked" / "cifar-10-batches-py"
+
+
+def refused(entry, root):
+    with pytest.raises(datasets.DataError) as caught:
+        datasets.read(entry, datasets.find(entry.raw, root), "train")
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_an_archive_makes_a_data_set_available(packed):
+    _, path, _ = packed
+    state = datasets.availability("cifar-10", path.parent)
+    assert (state.available, state.where) == (True, str(path))
+    assert ARCHIVE in datasets.availability("cifar-10", path.parent / "unpacked/nowhere").fix
+
+
+def test_files_beside_an_archive_come_first(packed):
+    entry, path, folder = packed
+    folder.rename(path.parent / folder.name)
+    assert datasets.find(entry.raw, path.parent).folder == path.parent / folder.name
+
+
+def test_half_an_archive_is_refused(packed):
+    entry, path, _ = packed
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    line = refused(entry, path.parent)
+    assert f"{path} cannot be read" in line
+    assert "remove it to use the next source" in line
+
+
+def test_an_archive_of_something_else_is_refused(packed):
+    entry, path, _ = packed
+    path.write_bytes(gzip.compress(b"not an archive" * 1000))
+    assert f"{path} cannot be read" in refused(entry, path.parent)
+    path.write_bytes(b"not even compressed")
+    assert f"{path} cannot be read" in refused(entry, path.parent)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_only_ordinary_files_of_an_archive_are_read(packed, kind):
+    entry, path, folder = packed
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"):
+            archive.add(folder / name, f"{folder.name}/{name}")
+        other = tarfile.TarInfo(f"{folder.name}/data_batch_1")
+        other.type, other.linkname = kind, str(folder / "data_batch_1")
+        archive.addfile(other)
+    assert f"lacks {folder.name}/data_batch_1" in refused(entry, path.parent)
+
+
+def test_names_that_lead_out_of_an_archive_lead_nowhere(packed):
+    entry, path, folder = packed
+    with tarfile.open(path, "w:gz") as archive:
+        for target in folder.iterdir():
+            archive.add(target, f"../{folder.name}/{target.name}")
+    before = sorted(path.parent.parent.rglob("*"))
+    assert f"lacks {folder.name}/data_batch_1" in refused(entry, path.parent)
+    assert sorted(path.parent.parent.rglob("*")) == before
+
+
+def test_an_archive_that_swells_is_refused_before_it_fills_the_memory(packed):
+    """64 MiB of zeros, in a file and in the name of one, where 300 KB of images are expected."""
+    entry, path, folder = packed
+    swollen = tarfile.TarInfo(f"{folder.name}/data_batch_1")
+    swollen.size = 64 << 20
+    for kind in (tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE):
+        swollen.type = kind
+        block = swollen.tobuf(tarfile.GNU_FORMAT)
+        path.write_bytes(gzip.compress(block + bytes(swollen.size)))
+        tracemalloc.start()
+        line = refused(entry, path.parent)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert "holds more than the data set" in line
+        assert peak < 16 << 20

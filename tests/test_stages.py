@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from sws.cli.process import Status
 from sws.config.experiment import load_experiment
+from sws.config.schema import ConfigurationError
 from sws.models import registry
 from sws.study import stages
 from sws.study.locks import RunLock, lock_path
 from sws.study.status import is_held, read_lock
-from sws.training import interruption
 from sws.training.checkpoints import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,7 +157,7 @@ def test_a_killed_run_ends_with_the_same_bytes(whole, killed):
 
 def test_a_run_that_is_told_to_stop_says_that_it_can_go_on(killed):
     _, messages, statuses = killed
-    assert statuses == [-signal.SIGKILL, interruption.STATUS, interruption.STATUS]
+    assert statuses == [-signal.SIGKILL, Status.STOPPED, Status.STOPPED]
     assert messages.splitlines() == [
         f"stopped by {name} after the last checkpoint; run the same command again to go on"
         for name in ("SIGTERM", "SIGINT")
@@ -278,6 +280,83 @@ def test_a_pretrained_file_of_another_architecture_is_refused(short, pretrained,
 def test_a_truncated_pretrained_file_is_refused(short, pretrained, tmp_path, length):
     target = replaced(pretrained, tmp_path, lambda data: data[:length])
     refused(short, tmp_path, target)
+
+
+def test_a_start_of_another_kind_is_refused_by_name(short, pretrained, tmp_path):
+    source = pretrained / PRETRAINED / "pretrained.safetensors"
+    state = load_file(source)
+    wrong = {
+        "another architecture than lenet-300-100: lacks fc1.bias": {"fc1.bias": None},
+        "also holds fc9.weight": {"fc9.weight": torch.zeros(1)},
+        "lenet-300-100 of 100 classes; mnist-smoke has 10": {
+            "fc3.weight": torch.zeros(100, 100),
+            "fc3.bias": torch.zeros(100),
+        },
+        r"fc1.weight is \(300, 10\)": {"fc1.weight": torch.zeros(300, 10)},
+        "fc2.weight of this lenet-300-100 is float16": {"fc2.weight": state["fc2.weight"].half()},
+        "fc3.bias of this lenet-300-100 holds values that are not": {
+            "fc3.bias": torch.full((10,), float("nan"))
+        },
+    }
+    for told, change in wrong.items():
+        folder = tmp_path / "given"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(source.parent, folder)
+        changed = {k: v for k, v in (state | change).items() if v is not None}
+        save_file(changed, folder / source.name)
+        with pytest.raises(ValueError, match=told) as caught:
+            take(short, folder / source.name, tmp_path)
+        assert "\n" not in str(caught.value)
+        assert not any((tmp_path / PRETRAINED).iterdir())
+
+
+def take(experiment, given, results, seed=1):
+    return stages.run_pretraining(experiment, seed, results, checkpoints=results / "c", given=given)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model": "lenet-5-caffe"}, "another network, lenet-5-caffe; wanted is lenet-300-100"),
+        ({"dataset": "mnist"}, "another data set, mnist; wanted is mnist-smoke"),
+        ({"seed": 2}, "another seed, 2; wanted is 1"),
+        ({"n_train": 60_000}, "another number of training images, 60000"),
+        ({"provenance": {"data": "0" * 64}}, "trained on other data, of SHA-256 0000"),
+        ({"provenance": None}, "not the metrics of a pre-training"),
+        ({"seconds": {}}, "not the metrics of a pre-training"),
+    ],
+)
+def test_a_start_of_other_data_is_refused_by_name(short, pretrained, tmp_path, change, told):
+    folder = tmp_path / "given"
+    shutil.copytree(pretrained / PRETRAINED, folder)
+    path = folder / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=told):
+        take(short, folder / "pretrained.safetensors", tmp_path)
+    assert not any((tmp_path / PRETRAINED).iterdir())
+
+
+def test_a_given_start_is_as_good_as_our_own(short, pretrained, tmp_path):
+    source = pretrained / PRETRAINED
+    found = take(short, source / "pretrained.safetensors", tmp_path)
+    assert found == tmp_path / PRETRAINED
+    names = {"pretrained.safetensors", "history.csv", "metrics.json"}
+    assert {path.name for path in found.iterdir()} == names
+    for name in names:
+        assert (found / name).read_bytes() == (source / name).read_bytes(), name
+    with pytest.raises(FileNotFoundError, match="no such start"):
+        take(short, tmp_path / "nowhere.safetensors", tmp_path)
+    bare = tmp_path / "bare.safetensors"
+    bare.write_bytes((source / "pretrained.safetensors").read_bytes())
+    with pytest.raises(FileNotFoundError, match="beside the start"):
+        take(short, bare, tmp_path)
+
+
+def test_a_network_that_takes_one_size_refuses_others(short, tmp_path):
+    pretraining = short.pretraining.model_copy(update={"image_sides": ((0.0, 14), (0.5, 28))})
+    wrong = short.model_copy(update={"pretraining": pretraining})
+    with pytest.raises(ConfigurationError, match="image_sides: .*lenet-300-100.*14 × 14"):
+        pretrain(wrong, tmp_path)
 
 
 def test_missing_metrics_are_noticed_before_the_work(short, pretrained, tmp_path, monkeypatch):

@@ -132,21 +132,27 @@ def test_asking_never_turns_a_run_away(tmp_path):
     folder = tmp_path / "seed-1"
     with RunLock(folder):
         pass
-    deadline = time.monotonic() + 1
     code = (
-        "import sys\nfrom pathlib import Path\nfrom sws import status\n"
+        "import sys\nfrom pathlib import Path\nfrom sws.study import status\n"
+        "print('asks', flush=True)\n"
         "while True: status.is_held(Path(sys.argv[1]))"
     )
     asking = subprocess.Popen(
-        [sys.executable, "-c", code, lock_path(folder)], env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", code, lock_path(folder)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
     )
+    assert asking.stdout.readline() == "asks\n"
+    deadline = time.monotonic() + 1
     try:
         while time.monotonic() < deadline:
             with RunLock(folder):
                 pass
+        assert asking.poll() is None
     finally:
         asking.kill()
-        asking.wait()
+        asking.communicate()
 
 
 def test_the_command(folder, capsys):
@@ -154,3 +160,10 @@ def test_the_command(folder, capsys):
     assert cli.run(arguments) == 0
     assert "to do    tables smoke" in capsys.readouterr().out
     assert cli.run(["status", "imagenet"]) == 2
+
+
+def test_a_line_that_is_no_text_is_kept_legible(tmp_path):
+    with pytest.raises(OSError), RunLock(tmp_path / "seed-1"):
+        raise OSError("b\udcff: damaged")
+    _, note = status.read_lock(lock_path(tmp_path / "seed-1"))
+    assert note == "failed: b\\udcff: damaged"

@@ -11,7 +11,7 @@ from sws.config.soft_weight_sharing import Prior, Proportion, SoftWeightSharing
 from sws.data.batches import TensorBatches
 from sws.methods import soft_weight_sharing, subsampled
 from sws.methods.subsampled import OutsideAdam
-from sws.training.loop import FitSettings, Method, fit
+from sws.training.loop import FitSettings, Hooks, fit
 
 
 def one_step(tau, samples, rate=1e-3):
@@ -32,7 +32,7 @@ def one_step(tau, samples, rate=1e-3):
     method = OutsideAdam(prior, Retraining(epochs=1, tau=tau), images=16)
     with_prior, without = layer(), layer()
     fit(with_prior, TensorBatches(x, y, 16, 0), method, FitSettings(1, rate))
-    fit(without, TensorBatches(x, y, 16, 0), Method(), FitSettings(1, rate))
+    fit(without, TensorBatches(x, y, 16, 0), Hooks(), FitSettings(1, rate))
     return with_prior.weight.detach(), without.weight.detach(), method.mixture.components
 
 
@@ -80,8 +80,7 @@ def test_the_method_of_appendix_c_retrains_outside_adam_where_the_settings_say_s
     prior = {"components": 5, "samples": 50, "zero_proportion": {"value": 0.5}}
     prior["estimator"] = "subsampled-outside"
     settings = SoftWeightSharing.model_validate({"prior": prior, "retraining": {"epochs": 1}})
-    task = CompressionTask(nn.Linear(30, 4), batches, 64)
-    done = subsampled.compress(task, settings)
+    done = subsampled.compress(CompressionTask(nn.Linear(30, 4), batches, 64), settings)
     assert done.seconds["prior"] > 0
     with pytest.raises(ValueError, match="soft-weight-sharing-subsampled"):
-        soft_weight_sharing.compress(task, settings)
+        soft_weight_sharing.compress(CompressionTask(nn.Linear(30, 4), batches, 64), settings)

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 from fabricated_runs import fabricate
 
-from sws.report import layer_table, tables
+from sws.config import methods
+from sws.report import layers, table, table1, tables
 from sws.runs import published, records
-from sws.runs.records import Case, ResultsError
+from sws.runs.records import Case, ResultsError, Run
+from sws.runs.seeds import missing_seeds, over_seeds
 
 LENET = ("lenet-300-100", "mnist")
 CAFFE = ("lenet-5-caffe", "mnist")
@@ -43,9 +46,15 @@ def written(results, tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def rows(written) -> dict[tuple, dict[str, str]]:
     parsed = list(csv.DictReader(written["table1.csv"].splitlines()))
-    keyed = {tuple(row[name] for name in tables.KEY): row for row in parsed}
+    keyed = {tuple(row[name] for name in table1.KEY): row for row in parsed}
     assert len(keyed) == len(parsed), "the key repeats"
     return keyed
+
+
+def rows_of(text) -> list[list[str]]:
+    """Cells of the rows of a Markdown table, without the rule."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
 
 
 def metrics(results, pair, method, seed):
@@ -55,8 +64,8 @@ def metrics(results, pair, method, seed):
 
 def test_columns_are_the_contract(written):
     header = written["table1.csv"].splitlines()[0].split(",")
-    assert header[:7] == [*tables.KEY, "status", "seeds"]
-    assert tables.KEY == ("source", "model", "dataset", "method", "point")
+    assert header[:7] == [*table1.KEY, "status", "seeds"]
+    assert table1.KEY == ("source", "model", "dataset", "method", "point")
     assert {"error_start_sd", "delta_pct", "cr_file_sd", "file_bytes_sd", "paper_cr"} < {*header}
 
 
@@ -86,8 +95,9 @@ def test_missing_runs_show(rows, written):
     absent = rows["measured", *CAFFE, "deep-compression", "main"]
     assert (absent["status"], absent["seeds"], absent["cr_file"]) == ("not run", "0", "")
     assert rows["measured", *CIFAR, "soft-weight-sharing", "main"]["status"] == "no data"
-    for shown in ("2 of 3", "not run", "no data"):
-        assert f"| {shown} |" in written["table1.md"]
+    told = {row[1].strip("*") for row in rows_of(written["table1.md"])}
+    assert {"2 of 3", "not run", "no data"} < told
+    for shown in (r"\textbf{2 of 3}", "not run", r"\textbf{no data}"):  # our main point is in bold
         assert f"& {shown} &" in written["table1.tex"]
 
 
@@ -110,20 +120,63 @@ def test_published_ratios_stay_out_of_our_columns(rows):
     assert (guo["paper_cr"], guo["ratio_class"]) == ("56", "COUNT")
 
 
-def test_counts_are_marked_and_ordered_last(written):
-    block = written["table1.md"].split("## ")[1].splitlines()
-    lines = [line for line in block if line.startswith("| ") and "**" not in line][1:]
-    assert "Ullrich 2017" in lines[0]
-    assert "64.0 BITS" in lines[0]
-    counts = ["COUNT" in line for line in lines]
-    assert counts == sorted(counts)
-    assert any(counts)
-    assert all("COUNT†" in line for line in lines if "COUNT" in line)
+def test_a_published_ratio_stands_in_the_column_that_counts_alike(written):
+    head, ours, paper, *_ = rows_of(written["table1.md"].split("## ")[1])
+    assert ours[0] == "**Soft weight-sharing**"
+    assert paper[0].startswith("Ullrich 2017")
+    filled = {name for name, cell in zip(head, paper, strict=True) if cell}
+    assert {name for name in filled if name.startswith("CR")} == {"CR Han"}
+    assert paper[head.index("CR Han")] == "64.0"
+    (guo,) = [row for row in rows_of(written["table1.md"].split("## ")[1]) if "Guo" in row[0]]
+    assert guo[head.index("CR non-zero")] == "56.0"
+    assert guo[head.index("CR Han")] == ""
+    (values,) = [row for row in rows_of(written["table1.md"]) if "[1,910 VALUES]" in row[0]]
+    assert not any(values[i] for i, name in enumerate(head) if name.startswith("CR"))
+
+
+def test_the_verdict_weighs_ratio_and_rise(results, written):
+    literature = published.read()
+    runs = records.read_runs(results, Case(*LENET, "soft-weight-sharing", "main"), [0, 1, 2])
+    said = table1.verdict(runs, literature)
+    assert said.startswith("Soft weight-sharing: ratio and rise of the error")
+    assert said in " ".join(written["table1.md"].split())
+    assert "64.0 in Ullrich 2017" in said
+    worse = [Run(r.case, r.seed, r.folder, dict(r.metrics) | {"error_end_pct": 9.0}) for r in runs]
+    assert "do not reproduce" in table1.verdict(worse, literature)
+    small = Case(*LENET, "soft-weight-sharing", "small")
+    other = [Run(small, r.seed, r.folder, r.metrics) for r in runs]
+    assert table1.verdict(other, literature) == table1.verdict([], literature) == ""
+
+
+def test_a_page_shows_what_the_markdown_shows(written):
+    for name in ("table1", "layers"):
+        page = written[f"{name}.html"]
+        shown = [
+            [re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)]
+            for row in re.findall(r"<tr.*?>(.*?)</tr>", page)
+        ]
+        told = [row if "*Publ" not in row[0] else row[:1] for row in rows_of(written[f"{name}.md"])]
+        assert [[cell.strip("*") for cell in row] for row in told] == shown
+        assert page.index("<p>") < page.index("<table>"), "the caption comes first"
+
+
+def test_lines_of_markdown_fit_a_screen(written):
+    for name in ("table1.md", "layers.md"):
+        for line in written[name].splitlines():
+            assert line.startswith("|") or len(line) <= 100, line
+
+
+def test_a_cell_cannot_break_a_table():
+    block = table.Block("", ["a", "b"], [table.Line(["<i> & | 5 %", "1_0"], strong=True)])
+    made = table.Table("x", "X", "Caption.", ["a"], [{"a": 1}], [block])
+    assert made.to_markdown().splitlines()[-1] == r"| **<i> & \| 5 %** | **1_0** |"
+    assert "<td>&lt;i&gt; &amp; | 5 %</td>" in made.to_html()
+    assert r"\textbf{<i> \& | 5 \%} & \textbf{1\_0} \\" in made.to_latex()
 
 
 def test_smoke_data_set_has_no_paper(tmp_path):
     fabricate(tmp_path, "lenet-300-100", "mnist-smoke", scale=10)
-    (row,) = tables.table1(
+    (row,) = table1.rows(
         tmp_path, [("lenet-300-100", "mnist-smoke")], [0], literature=published.read()
     )
     assert row["status"] == "ok"
@@ -164,7 +217,7 @@ def test_layers_add_up_to_the_files(results, written):
     size = metrics(results, LENET, "soft-weight-sharing", 0)["bytes"]["file"]
     assert total == 8 * size
     for row in first:
-        parts = sum(float(row[f"bits_{part}"]) for part in layer_table.PARTS)
+        parts = sum(float(row[f"bits_{part}"]) for part in layers.PARTS)
         assert parts == float(row["bits"])
     weights = {row["layer"]: row for row in first}
     assert weights["fc1.weight"]["shape"] == "30×784"
@@ -202,25 +255,29 @@ def test_published_facts_keep_their_network():
     models = {row.model for row in rows}
     assert models == {"lenet-300-100", "lenet-5-caffe", "wrn-16-4", "vgg-16"}
     assert all(row.ratio_class in published.RATIO_CLASSES or row.ratio is None for row in rows)
-    assert published.counterpart(rows, CAFFE, "soft-weight-sharing").ratio == 162
-    assert published.counterpart(rows, CAFFE, "no-prior") is None
+    paper = methods.spec("soft-weight-sharing").paper
+    assert published.counterpart(rows, CAFFE, paper).ratio == 162
+    assert published.counterpart(rows, CAFFE, methods.spec("no-prior").paper) is None
 
 
 def test_numbers_have_sensible_digits():
-    assert tables.number(None) == "–"
-    assert tables.number(1.9449, 0.0312, 2) == "1.94 ± 0.03"
-    assert tables.number(124.26) == "124.3"
-    assert tables.number(8551.3, 12.7) == "8,551 ± 13"
+    assert table.number(None) == "–"
+    assert table.number(1.9449, 0.0312, 2) == "1.94 ± 0.03"
+    assert table.number(124.26) == "124.3"
+    assert table.number(8551.3, 12.7) == "8,551 ± 13"
 
 
 def test_reading_results_needs_no_torch():
-    code = "import sys, sws.report.tables, sws.report.figures, sws.report.reproduction, sws.study.publish, sws.report.layer_table\n"
+    code = "import sys, sws.report.tables, sws.report.figures, sws.report.reproduction\n"
+    code += "import sws.study.publish, sws.report.coders, sws.report.costs\n"
     code += "from sws.codec import rates; from sws import codec\n"
     code += "assert 'torch' not in sys.modules"
     root = Path(tables.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
-def test_layer_columns_name_every_part():
-    for part in layer_table.PARTS:
-        assert f"bits_{part}" in layer_table.COLUMNS
+def test_seeds_are_averaged_in_one_way():
+    assert over_seeds([1, 2, None, 6]) == (3.0, pytest.approx(7**0.5), 3)
+    assert over_seeds([4.0]) == (4.0, None, 1)
+    assert over_seeds([]) == over_seeds([None]) == (None, None, 0)
+    assert missing_seeds([3, 1, 2], {1}) == [3, 2]

@@ -17,7 +17,7 @@ from sws.data.batches import TensorBatches
 from sws.methods import soft_weight_sharing, subsampled
 from sws.prior.hyper_priors import annealed, gamma_prior
 from sws.training.checkpoints import Checkpoint
-from sws.training.loop import DivergedError, FitSettings, Method, OutOfMemoryError, fit
+from sws.training.loop import DivergedError, FitSettings, Hooks, OutOfMemoryError, fit
 
 EPOCHS = FitSettings(epochs=3, learning_rate=0.01)
 
@@ -49,7 +49,7 @@ def test_plain_training_lowers_the_loss():
     model = network()
     x, y = blobs()
     before = nn.functional.cross_entropy(model(x), y).item()
-    history = fit(model, batches(), Method(), FitSettings(10, 0.01))
+    history = fit(model, batches(), Hooks(), FitSettings(10, 0.01))
     after = nn.functional.cross_entropy(model(x), y).item()
     assert after < 0.6 * before
     losses = [row["cross_entropy"] for row in history.rows]
@@ -59,7 +59,7 @@ def test_plain_training_lowers_the_loss():
     assert history.rows[-1]["error_train_pct"] < 5
 
 
-class Recorder(Method):
+class Recorder(Hooks):
     def __init__(self):
         self.calls = []
 
@@ -114,13 +114,13 @@ def test_hooks_are_called_in_order():
 
 def test_a_penalty_takes_part_in_training():
     free, bound = network(), network()
-    fit(free, batches(), Method(), FitSettings(10, 0.01))
+    fit(free, batches(), Hooks(), FitSettings(10, 0.01))
     fit(bound, batches(), Recorder(), FitSettings(10, 0.01))
     assert flat(bound).norm() < 0.8 * flat(free).norm()
 
 
 def test_a_group_may_scale_the_rate():
-    class Slow(Method):
+    class Slow(Hooks):
         def parameter_groups(self, model, settings):
             first, *others = model.parameters()
             return [{"params": [first], "rate_scale": 0.0}, {"params": others}]
@@ -135,7 +135,7 @@ def test_a_group_may_scale_the_rate():
 def test_a_data_loader_gives_batches():
     model = network()
     loader = DataLoader(TensorDataset(*blobs()), batch_size=32, shuffle=True)
-    history = fit(model, lambda epoch: loader, Method(), FitSettings(10, 0.01))
+    history = fit(model, lambda epoch: loader, Hooks(), FitSettings(10, 0.01))
     assert history.rows[-1]["error_train_pct"] < 5
     assert history.rows[-1]["cross_entropy"] < history.rows[0]["cross_entropy"]
 
@@ -143,7 +143,7 @@ def test_a_data_loader_gives_batches():
 def test_an_epoch_without_a_batch_is_a_clear_error():
     spent = iter([blobs()])
     with pytest.raises(ValueError, match="epoch 2.*no batch"):
-        fit(network(), lambda epoch: spent, Method(), EPOCHS)
+        fit(network(), lambda epoch: spent, Hooks(), EPOCHS)
 
 
 def test_the_rate_follows_a_cosine():
@@ -156,9 +156,9 @@ def test_the_rate_follows_a_cosine():
 
 def test_identical_runs_give_identical_bytes():
     first, second, other = network(), network(), network()
-    rows = fit(first, batches(), Method(), EPOCHS).rows
-    assert fit(second, batches(), Method(), EPOCHS).rows == rows
-    fit(other, batches(seed=1), Method(), EPOCHS)
+    rows = fit(first, batches(), Hooks(), EPOCHS).rows
+    assert fit(second, batches(), Hooks(), EPOCHS).rows == rows
+    fit(other, batches(seed=1), Hooks(), EPOCHS)
     assert flat(first).numpy().tobytes() == flat(second).numpy().tobytes()
     assert not torch.equal(flat(first), flat(other))
 
@@ -174,7 +174,7 @@ def test_each_epoch_sees_every_image_once_in_its_own_order():
 
 
 def test_the_history_is_written_with_empty_fields(tmp_path):
-    history = fit(network(), batches(), Method(), FitSettings(1, 0.01))
+    history = fit(network(), batches(), Hooks(), FitSettings(1, 0.01))
     history.write(tmp_path / "h.csv", ["epoch", "error_val_pct", "loss"])
     header, row = (tmp_path / "h.csv").read_text().splitlines()
     assert header == "epoch,error_val_pct,loss"
@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(tmp_p
         yield x, y
 
     with pytest.raises(DivergedError, match="epoch 3.*learning rate") as caught:
-        fit(network(), broken, Method(), FitSettings(5, 0.01), checkpoint=checkpoint)
+        fit(network(), broken, Hooks(), FitSettings(5, 0.01), checkpoint=checkpoint)
     assert "\n" not in str(caught.value)
     assert checkpoint.path.read_bytes() == kept[0]
     assert checkpoint.load()["epoch"] == 2
@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_is_noticed_within_the_epoch():
     x[:] = math.nan
     steps = []
 
-    class Counting(Method):
+    class Counting(Hooks):
         def after_step(self):
             steps.append(1)
 
@@ -220,7 +220,7 @@ def test_out_of_memory_says_what_would_help(tmp_path):
     """A batch that no machine has room for; the checkpoint of the epoch before stays."""
     checkpoint = Checkpoint(tmp_path / "fit.pt", {})
 
-    class Wasteful(Method):
+    class Wasteful(Hooks):
         def begin_epoch(self, epoch, epochs):
             self.epoch = epoch
 
@@ -436,7 +436,7 @@ def test_sgd_takes_nesterov_steps():
     model = nn.Linear(2, 2, bias=False)
     start = model.weight.detach().clone()
 
-    class Constant(Method):
+    class Constant(Hooks):
         def after_backward(self):
             model.weight.grad = torch.ones(2, 2)
 

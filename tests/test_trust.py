@@ -11,7 +11,7 @@ from sws.data import readers
 from sws.runs import records
 
 ROOT = Path(__file__).resolve().parents[1]
-RAW_DATA = ROOT / "sws" / "sources.py"
+RAW_DATA = ROOT / "sws" / "data" / "readers.py"
 SOURCES = sorted(
     path
     for folder in ("sws", "benchmarks", "workflow")

@@ -83,6 +83,21 @@ def test_a_control_matches_the_trial_that_it_follows(table, try_out):
         control("absent")
 
 
+def test_trials_begin_with_the_start_of_a_study_that_holds_the_same_images_out(
+    experiment, tmp_path
+):
+    folder = tmp_path / "tuning" / experiment.pair / OURS
+    own = tmp_path / "pretrained" / experiment.pair / "seed-1"
+    held = experiment.model_copy(update={"hold_out": True})
+    apart = folder.parent / "pretrained" / "seed-1"
+    assert tuning._start(held, folder, 1) == apart  # nobody has trained it
+    own.mkdir(parents=True)
+    (own / "metrics.json").write_text("{}")
+    assert tuning._start(held, folder, 1) == own
+    assert tuning._start(experiment, folder, 1) == apart  # that one has seen the images
+    assert tuning._start(held, folder, 2) == folder.parent / "pretrained" / "seed-2"
+
+
 def trial(name, seed, end, size):
     return {
         "trial": name, "seed": seed, "error_start_val_pct": "1.0", "error_end_val_pct": end,
@@ -114,9 +129,10 @@ def test_every_published_trial_has_the_settings_of_its_candidate():
     for table in sorted((ROOT / "results" / "reference" / "tuning").glob("*_mnist/*/trials.csv")):
         pair, method = table.parts[-3:-1]
         name = pair if method == OURS else f"{pair}.{method}"
+        method, _, point = method.partition(".")
         of_pair = load_experiment(ROOT / "config" / "experiments" / f"{pair}.yaml")
         candidates = tuning._read_candidates(
-            ROOT / "config" / "tuning" / f"{name}.yaml", of_pair.point(method, "main")
+            ROOT / "config" / "tuning" / f"{name}.yaml", of_pair.point(method, point or "main")
         )
         for row in rows_of(table):
             settings, then = candidates[row["trial"]], json.loads(row["settings"])

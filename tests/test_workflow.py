@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,10 +15,17 @@ from checkout import EXPERIMENT, MNIST_SMOKE, ROOT, Checkout
 
 from sws.config import methods
 from sws.config.configuration import validate_configuration
+from sws.config.experiment import load_experiment
 from sws.report import figures
-from sws.study.plan import FigureFile, Plan, split_pairs
+from sws.study.plan import FOLLOWING, FigureFile, Plan, split_pairs
 
 pytestmark = pytest.mark.workflow
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+COMMANDS = {
+    *("data", "pretrain", "compress", "profile", "tables", "figures", "costs", "coders"),
+    *("prior-cost", "prior-study"),
+}
 
 
 @pytest.fixture
@@ -31,7 +40,8 @@ def test_smoke_runs_every_stage_once_for_each_network(checkout):
     assert checkout.planned("smoke") == {
         "data": 1,
         "pretrain": 2,
-        "compress": 11,  # every method on the one, those that convolutions concern on the other
+        "compress": 9,  # every method on the one, those that convolutions concern on the other
+        "compress_following": 2,  # the control that matches the size of our file
         "profile": 2,
         "tables_smoke": 1,
         "figures_smoke": 1,
@@ -68,6 +78,8 @@ def test_pretraining_is_shared_by_all_points(checkout):
         ("seeds=[-1]", "seeds.0 = '-1': input should be greater than or equal to 0"),
         ("pairs=[lenet-9_mnist]", "pair 'lenet-9_mnist' has no experiment"),
         ("pairs=[lenet]", "pairs.0 = 'lenet'"),
+        ("seeds=[4294967296]", "seeds.0 = '4294967296': input should be less than or equal to"),
+        ("results=a{seed}", "results = 'a{seed}': choose a folder without braces"),
     ],
 )
 def test_a_wrong_configuration_stops_before_anything_runs(checkout, setting, expected):
@@ -109,6 +121,83 @@ def test_large_networks_take_turns_on_the_gpu(checkout):
 def test_parsing_needs_no_deep_learning_framework(checkout):
     (checkout.folder / "torch.py").write_text("raise SystemExit('torch was imported')\n")
     assert checkout.planned("smoke")["pretrain"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["smoke", "--until", "compress"], {"data": 1, "pretrain": 2, "compress": 9}),
+        (["smoke", "-R", "compress", "--until", "compress"], {"compress": 9}),
+        (["smoke", "-R", "compress", "--until", "compress_following"], {"compress_following": 2}),
+        (["baselines", "--until", "compress"], {"compress": 6}),
+    ],
+)
+def test_a_run_may_end_with_a_stage(checkout, arguments, expected):
+    pairs = ["--config", f"pairs=[{MNIST_SMOKE[0]}]", "seeds=[1]"]
+    planned = checkout.planned(*arguments, *pairs)
+    assert {rule: planned.get(rule) for rule in expected} == expected
+    last = list(expected)[-1]
+    following = {"compress": "compress_following", "compress_following": "tables_smoke"}[last]
+    assert following not in planned
+
+
+# --- places ---------------------------------------------------------------------------------------
+
+AWKWARD = "My 'Scr\"atch' $HOME;$(touch oops)`touch oops`&é~*"
+
+
+def commands(said):
+    """The words that a shell makes of the commands that Snakemake prints."""
+    return [
+        shlex.split(line) for line in re.findall(r"^Shell command: (.*sws .*)", said, re.MULTILINE)
+    ]
+
+
+def test_every_command_names_an_awkward_folder_as_it_is(checkout):
+    done = checkout.snakemake(
+        *("--cores", "2", "--dry-run", "--printshellcmds", "smoke", "studies"),
+        *("--config", f"results={AWKWARD}"),
+    )
+    assert done.returncode == 0, done.stdout
+    found = commands(done.stdout)
+    names = {next(word for word in words if word in COMMANDS) for words in found}
+    assert names == COMMANDS
+    for words in found:
+        places = [word for word in words if word.startswith(AWKWARD)]
+        assert places, words
+        # what is left are the words of the rule, which a shell takes as they are
+        rest = [word for word in words if word not in places]
+        assert all(re.fullmatch(r"[\w./,=-]*", word) for word in rest), rest
+
+
+def test_results_may_lie_in_an_awkward_folder(checkout):
+    target = f"pretrained/{MNIST_SMOKE[0]}/seed-1/metrics.json"
+    done = checkout.snakemake(
+        *("--cores", "2", "--config", f"results={AWKWARD}", "--"), f"{AWKWARD}/{target}"
+    )
+    assert done.returncode == 0, done.stdout
+    assert (checkout.folder / AWKWARD / target).is_file()
+    assert not list(checkout.folder.rglob("oops"))
+
+
+def test_both_sides_know_the_home_folder(checkout, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    checkout.environment["HOME"] = str(home)
+    done = checkout.snakemake("smoke", "--cores", "1", "--until", "data", "--config", "results=~/r")
+    assert done.returncode == 0, done.stdout
+    assert (home / "r" / "data" / "mnist-smoke.json").is_file()
+    assert not (checkout.folder / "~").exists()
+
+
+def test_a_locale_without_unicode_is_no_obstacle(checkout):
+    checkout.environment |= ASCII
+    checkout.write_experiment(MNIST_SMOKE[0])  # in UTF-8, as an editor writes it
+    path = checkout.folder / "config" / "experiments" / f"{MNIST_SMOKE[0]}.yaml"
+    path.write_text("# σ ≥ 0\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    done = checkout.snakemake("smoke", "--cores", "1", "--until", "data")
+    assert done.returncode == 0, done.stdout
+    assert (checkout.folder / "results" / "data" / "mnist-smoke.json").is_file()
 
 
 # --- a real run -----------------------------------------------------------------------------------
@@ -170,14 +259,14 @@ def test_settings_run_again_what_depends_on_them_and_no_more(finished, request):
 
     path.write_text(original.replace("      tau: 0.005", "      tau: 0.006"))
     planned = finished.planned("smoke")
-    assert planned.pop("compress") == 2  # ours, and the control that matches the size of our file
+    assert planned.pop("compress") == planned.pop("compress_following") == 1
     assert planned.pop("profile") == 1
     made = {f"{kind}_smoke" for kind in ("tables", "figures", "costs", "coders")}
     assert set(planned) == made | {"smoke"}
 
     path.write_text(original.replace("learning_rate: 0.002", "learning_rate: 0.003"))
     planned = finished.planned("smoke")
-    assert (planned["pretrain"], planned["compress"]) == (1, 7)
+    assert [planned[rule] for rule in ("pretrain", "compress", "compress_following")] == [1, 6, 1]
     assert "data" not in planned
 
 
@@ -291,8 +380,25 @@ def test_the_control_waits_for_the_run_that_it_matches(plan):
     assert plan.followed(pair, "deep-compression", "main", 2) == []
 
 
+def test_no_run_follows_one_that_follows():
+    """Each has a rule of its own, and a rule that waits for itself never starts under --until."""
+    experiments = [load_experiment(path) for path in EXPERIMENT.parent.glob("*.yaml")]
+    followed = {
+        (method, point.follows)
+        for experiment in experiments
+        for method, points in experiment.methods.items()
+        for point in points.values()
+        if point.follows is not None
+    }
+    assert {method for method, _ in followed} <= set(FOLLOWING) == {"no-prior"}
+    assert {other for _, (other, _) in followed}.isdisjoint(FOLLOWING)
+
+
 def test_jobs_are_told_where_things_lie(plan):
-    assert plan.environment() == {"SWS_CHECKPOINT_ROOT": str(Path.cwd() / "results/.checkpoints")}
+    assert plan.environment() == {
+        "SWS_CHECKPOINT_ROOT": str(Path.cwd() / "results/.checkpoints"),
+        "SWS_DATA_ROOT": "",
+    }
 
 
 def test_jobs_are_told_where_nncodec_is(plan, tmp_path):

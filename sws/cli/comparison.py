@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sws.cli.arguments import ConfigFiles, Pairs, Results, Seeds
-from sws.cli.study import CONFIG, Output, TargetName, chosen_target, points_of
+from sws.cli.arguments import ConfigFiles, Pairs, Results, Seeds, configuration, results_in
+from sws.cli.study import Output, TargetName, chosen_target, points_of
 from sws.errors import MissingFileError
 
 
@@ -35,7 +35,7 @@ def profile(
 
 def costs(
     target: TargetName = "baselines",
-    results: Results = Path("results"),
+    results: Results = None,
     output: Output = None,
     pairs: Pairs = None,
     seeds: Seeds = None,
@@ -56,7 +56,7 @@ def costs(
 
 def coders(
     target: TargetName = "baselines",
-    results: Results = Path("results"),
+    results: Results = None,
     output: Output = None,
     pairs: Pairs = None,
     seeds: Seeds = None,
@@ -79,18 +79,18 @@ def coders(
     Example:
       sws coders baselines --seeds 1
     """
-    from sws.config.configuration import load_configuration
     from sws.report import coders as module
+    from sws.study.plan import find_config
 
-    if nncodec is None and (config or CONFIG.exists()):
-        nncodec = load_configuration(*(config or [CONFIG])).nncodec
+    if nncodec is None and (config or find_config()):
+        nncodec = configuration(config).nncodec
     _write(module, target, results, output, pairs, seeds, config, main_only=True, nncodec=nncodec)
 
 
 def _write(module, target, results, output, pairs, seeds, config, main_only, **more) -> None:
     from sws.runs.records import cases
 
-    chosen = chosen_target(target, config, pairs, seeds)
+    chosen, results = chosen_target(target, config, pairs, seeds), results_in(results, config)
     points = points_of(chosen)
     wanted = [case for case in cases(points, points) if not main_only or case.point == "main"]
     folder = output or results / "tables" / target

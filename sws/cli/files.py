@@ -23,7 +23,7 @@ def encode(
 ) -> None:
     """Compress a quantised network into a .sws file.
 
-    The cheapest coding is chosen for each layer. Encoding what was decoded gives the same bytes.
+    Encoding what was decoded gives the same bytes.
 
     \b
     Example:
@@ -34,7 +34,7 @@ def encode(
     from sws.codec import rates
     from sws.network import safetensors
 
-    _check_place(model)
+    _check_place(model, network)
     quantized = safetensors.read_quantized(network)
     size = codec.write(quantized, model)
     print(f"{model}: {size:,} bytes, {rates.dense_bytes(quantized) / size:.1f} times smaller")
@@ -58,7 +58,7 @@ def decode(
     from sws import codec
     from sws.network import safetensors
 
-    _check_place(output)
+    _check_place(output, model)
     network = codec.read(model)
     write = safetensors.write_quantized if indexes else safetensors.write_dense
     write(network, output)
@@ -75,9 +75,15 @@ def evaluate(
     Example:
       sws evaluate model.sws mnist
     """
+    from sws import codec
     from sws.data import datasets
 
-    datasets.spec(dataset)
+    spec = datasets.spec(dataset)
+    stated = codec.read(model).input
+    if stated is not None:
+        for what in ("mean", "std", "classes"):
+            if tuple(getattr(stated, what)) != tuple(getattr(spec, what)):
+                raise InputError(f"{model}: was made for images of another {what} than {dataset}'s")
     from sws.study import stages
 
     error, parameters = stages.evaluate_file(model, dataset)
@@ -86,7 +92,7 @@ def evaluate(
 
 
 def inspect(model: Model) -> None:
-    """Show what is in a .sws file, layer by layer.
+    """Show what is in a .sws file, layer by layer, and what each part of it costs.
 
     \b
     Example:
@@ -95,8 +101,8 @@ def inspect(model: Model) -> None:
     from sws import codec
     from sws.codec import rates
 
-    data = model.read_bytes()
     try:
+        data = codec.read_file(model)
         description = codec.describe(data)
     except codec.CorruptFileError as error:
         raise codec.CorruptFileError(f"{model}: {error}") from None
@@ -113,8 +119,13 @@ def inspect(model: Model) -> None:
     )
 
 
-def _check_place(path: Path) -> None:
-    """Outputs appear by rename: that needs a folder, and must not hit a device or a pipe."""
+def _check_place(path: Path, source: Path) -> None:
+    """Outputs appear by rename: that needs a folder, and must not hit a device or a pipe.
+
+    A link at the output's place is replaced, not followed; one to the source is the source.
+    """
+    if path.exists() and source.exists() and path.samefile(source):
+        raise InputError(f"{path}: is the file to read; name another")
     if not path.parent.is_dir():
         raise MissingFileError(f"{path.parent}: there is no such folder; make it first")
     if path.exists() and not path.is_file():
@@ -122,9 +133,11 @@ def _check_place(path: Path) -> None:
 
 
 def _heading(model: Path, description: FileDescription) -> list[str]:
+    from sws.codec.errors import shown
+
     network = description.network
     known = network.architecture
-    lines = [f"{model}: " + (f"{known.name}" if known else "a network of no registered kind")]
+    lines = [f"{model}: " + (known.name if known else "a network of no registered kind")]
     if known and known.settings:
         lines[0] += " (" + ", ".join(f"{k} = {v}" for k, v in known.settings.items()) + ")"
     if network.input is not None:
@@ -132,48 +145,42 @@ def _heading(model: Path, description: FileDescription) -> list[str]:
         lines.append(f"input: {shape}, {len(network.input.classes)} classes")
     sizes = ", ".join(str(len(codebook)) for codebook in network.codebooks)
     lines.append(f"codebooks: {len(network.codebooks)}, of {sizes} values")
-    return lines
+    lines += [f"{key}: {text}" for key, text in network.notes.items()]
+    return [shown(line, LONGEST_LINE) for line in lines]
 
 
 def _table(tensors: tuple[TensorReport, ...]) -> str:
-    head = (
-        "tensor",
-        "kind",
-        "shape",
-        "values",
-        "non-zero",
-        "%",
-        "bytes",
-        "bits/non-zero",
-        "coding",
-    )
-    rows = [head]
+    from sws.codec.errors import shown
+
+    rows = [HEAD]
     for report in tensors:
-        bits = sum(report.bits.values())
+        bits = {part: report.bits.get(part, 0.0) for part in ("indexes", "values", "raw")}
+        total = sum(bits.values())
         share = 100 * report.nonzeros / report.weights if report.weights else 0.0
         rows.append(
             (
-                report.name,
+                shown(report.name, LONGEST_NAME),
                 report.kind,
-                "×".join(str(n) for n in report.shape) or "scalar",
+                shown("×".join(str(n) for n in report.shape) or "scalar", LONGEST_NAME),
+                report.coding,
                 f"{report.weights:,}",
                 f"{report.nonzeros:,}",
                 f"{share:.2f}",
-                f"{bits / 8:,.0f}",
-                f"{bits / report.nonzeros:.2f}" if report.nonzeros else "–",
-                report.coding,
+                *(f"{spent / 8:,.0f}" if spent else "–" for spent in bits.values()),
+                f"{total / report.nonzeros:.2f}" if report.nonzeros else "–",
             )
         )
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEAD))]
-    left = {0, 1, 2, 8}
     return "\n".join(
         "  ".join(
-            cell.ljust(w) if k in left else cell.rjust(w)
+            cell.ljust(w) if k < 4 else cell.rjust(w)
             for k, (cell, w) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     )
 
 
-HEAD = ("tensor", "kind", "shape", "values", "non-zero", "%", "bytes", "bits/non-zero", "coding")
+HEAD = ("tensor", "kind", "shape", "coding", "values", "non-zero", "%")
+HEAD += ("index bytes", "value bytes", "raw bytes", "bits/non-zero")
+LONGEST_NAME, LONGEST_LINE = 60, 400
 COMMANDS = (encode, decode, evaluate, inspect)

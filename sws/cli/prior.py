@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sws.cli.arguments import Results
+from sws.cli.arguments import Results, results_in
 from sws.cli.study import Output
 from sws.errors import InputError
 
@@ -40,7 +40,7 @@ def prior_cost(
     print(module.build(case, estimator, output, memory))
 
 
-def prior_study(results: Results = Path("results"), output: Output = None) -> None:
+def prior_study(results: Results = None, output: Output = None) -> None:
     """Write table and figure of what 'sws prior-cost' measured.
 
     \b
@@ -50,6 +50,7 @@ def prior_study(results: Results = Path("results"), output: Output = None) -> No
     """
     from sws.report import prior_study as module
 
+    results = results_in(results)
     for path in module.build(results, output or results):
         print(path)
 

@@ -15,9 +15,15 @@ from sws.cli.arguments import (
     Pairs,
     Results,
     Seeds,
+    checkpoints_in,
+    configuration,
     names,
     numbers,
+    results_in,
+    use_configured_data,
 )
+from sws.cli.process import Status
+from sws.environment import CHECKOUT
 from sws.files import write_text
 
 if TYPE_CHECKING:
@@ -26,13 +32,12 @@ if TYPE_CHECKING:
 
 TargetName = Annotated[str, typer.Argument(help="all, baselines, mnist, …, or smoke.")]
 Output = Annotated[Path | None, typer.Option(help="Where to write; default in the results.")]
-CONFIG = Path("config/config.yaml")
-REFERENCE_OVERLAY = Path("config/reference.yaml")
+REFERENCE_OVERLAY = "reference.yaml"
 
 
 def status(
     target: TargetName = "all",
-    results: Results | None = None,
+    results: Results = None,
     logs: Annotated[Path, typer.Option(help="Folder of the workflow's logs.")] = Path("logs"),
     config: ConfigFiles = None,
 ) -> None:
@@ -47,15 +52,13 @@ def status(
       sws status mnist
       watch -n 30 sws status mnist
     """
-    from sws.config.configuration import load_configuration
-    from sws.runs.records import checkpoint_root
     from sws.study import status as module
     from sws.study.plan import Plan
 
     _check_target(target)
-    plan = Plan(load_configuration(*(config or [CONFIG])))
+    plan = Plan(configuration(config))
     folder = results or plan.configuration.results
-    checkpoints = None if results is None else checkpoint_root(results)
+    checkpoints = None if results is None else checkpoints_in(results, None)
     jobs = module.jobs(plan, target, folder, logs, checkpoints)
     print(module.report(map(module.state, jobs), plan.target(target).missing), end="")
 
@@ -80,6 +83,7 @@ def data(
     """
     from sws.data import datasets
 
+    use_configured_data()
     if output is not None and len(dataset or ()) != 1:
         raise typer.BadParameter("--output is for one data set; name it")
     if not dataset:
@@ -108,7 +112,7 @@ def _write_json(path: Path, values: dict) -> None:
 
 def tables(
     target: TargetName = "all",
-    results: Results = Path("results"),
+    results: Results = None,
     output: Output = None,
     pairs: Pairs = None,
     seeds: Seeds = None,
@@ -129,7 +133,7 @@ def tables(
     from sws.report import tables as module
     from sws.study.plan import split_pairs
 
-    chosen = chosen_target(target, config, pairs, seeds)
+    chosen, results = chosen_target(target, config, pairs, seeds), results_in(results, config)
     written = module.build(
         results,
         output or results / "tables" / target,
@@ -144,7 +148,7 @@ def tables(
 
 def figures(
     target: TargetName = "all",
-    results: Results = Path("results"),
+    results: Results = None,
     output: Output = None,
     pairs: Pairs = None,
     seeds: Seeds = None,
@@ -164,7 +168,7 @@ def figures(
     from sws.report import figures as module
     from sws.study.plan import METHOD, POINT, figure_names, find_experiment, split_pairs
 
-    chosen = chosen_target(target, config, pairs, seeds)
+    chosen, results = chosen_target(target, config, pairs, seeds), results_in(results, config)
     settings = {
         pair: find_experiment("_".join(pair)).point(METHOD, POINT).model_dump(mode="json")
         for pair in split_pairs(chosen.runnable)
@@ -184,18 +188,28 @@ def figures(
 
 
 def compare(
-    new: Annotated[Path, typer.Argument(help="Results of the run to judge.")] = Path("results"),
-    reference: Annotated[Path, typer.Argument(help="Results to judge it by.")] = Path(
-        "results/reference"
-    ),
+    new: Annotated[
+        Path | None, typer.Argument(help="Results of the run to judge; default as configured.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Argument(help="Results to judge it by; default the published ones.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for comparison.csv and comparison.txt.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of the interval, between 0 and 1.")] = 0.99,
+    confidence: Annotated[float, typer.Option(help="Of the intervals, between 0 and 1.")] = 0.95,
+    points: Annotated[
+        float, typer.Option(help="Difference of an error, in points, that does not matter.")
+    ] = 0.1,
+    share: Annotated[
+        float, typer.Option(help="The same of sizes and ratios, as a share of them.")
+    ] = 0.05,
 ) -> None:
     """Tell whether a run reproduces the reference and the paper.
 
-    Ends with status 1 if a number differs from the reference by more than chance allows.
+    Files first, byte for byte. Then each number: same, different, or not to be told with so few
+    seeds. Ends with status 3 if one is different; status 1 means that the two could not be
+    compared.
 
     \b
     Example:
@@ -203,9 +217,21 @@ def compare(
     """
     from sws.report import reproduction as module
 
-    comparison = module.build(new, reference, output, confidence)
+    comparison = module.build(
+        results_in(new),
+        reference or _reference(),
+        output,
+        confidence,
+        margins=module.Margins(points, share),
+    )
     print(comparison.to_text(), end="")
-    raise typer.Exit(comparison.exit_status)
+    raise typer.Exit(Status.OK if comparison.reproduces else Status.DIFFERS)
+
+
+def _reference() -> Path:
+    """The published results: below the results, or those of the checkout."""
+    own = results_in(None) / "reference"
+    return own if own.is_dir() else CHECKOUT / "results" / "reference"
 
 
 def publish(
@@ -213,7 +239,7 @@ def publish(
         list[str] | None,
         typer.Argument(help="Targets whose runs, tables and figures to copy, or 'studies'."),
     ] = None,
-    results: Results = Path("results"),
+    results: Results = None,
     reference: Annotated[
         Path | None, typer.Option(help="Folder to update; default RESULTS/reference.")
     ] = None,
@@ -224,6 +250,10 @@ def publish(
     ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Drop whatever else the reference holds.")
+    ] = False,
+    starts: Annotated[
+        bool,
+        typer.Option("--starts", help="Publish the pre-trained networks of these runs too."),
     ] = False,
     config: ConfigFiles = None,
 ) -> None:
@@ -237,18 +267,18 @@ def publish(
     Examples:
       snakemake --cores all mnist --configfile config/reference.yaml
       sws publish mnist
-      sws publish cifar10 --seeds 1 --partial
+      sws publish cifar10 --seeds 1 --partial --starts
       sws publish studies
     """
     from sws.study import publish as module
     from sws.study.plan import split_pairs
 
-    targets = target or ["mnist"]
+    targets, results = target or ["mnist"], results_in(results, config)
     points: dict[Pair, list[MethodPoint]] = {}
     chosen = [
-        chosen_target(t, config or [CONFIG, REFERENCE_OVERLAY], pairs, seeds)
+        chosen_target(t, config, pairs, seeds, REFERENCE_OVERLAY)
         for t in targets
-        if t != module.STUDIES
+        if t not in module.STUDIES
     ]
     for one in chosen:
         for pair, own in points_of(one).items():
@@ -262,6 +292,7 @@ def publish(
         targets=targets,
         partial=partial,
         replace=replace,
+        starts=starts,
     )
     for case in left_out:
         print(f"left out, not run: {case}", file=sys.stderr)
@@ -269,40 +300,41 @@ def publish(
 
 
 def points_of(target: Target) -> dict[Pair, list[MethodPoint]]:
-    """The runs that a target wants of each of its pairs."""
-    from sws.study.plan import METHOD, POINT, find_experiment, points, split_pair
+    """The runs that a target needs of each of its pairs."""
+    from sws.study.plan import find_experiment, points, split_pair
 
-    if not target.compares:
-        return {split_pair(pair): [(METHOD, POINT)] for pair in target.pairs}
     return {
         split_pair(pair): list(points(target.name, find_experiment(pair))) for pair in target.pairs
     }
 
 
 def chosen_target(
-    name: str, config: Sequence[Path] | None, pairs: str | None, seeds: str | None
+    name: str,
+    config: Sequence[Path] | None,
+    pairs: str | None,
+    seeds: str | None,
+    *overlays: str,
 ) -> Target:
     """A target as configured, with the pairs and seeds given on the command line instead."""
-    from sws.config.configuration import load_configuration
     from sws.study import plan
 
-    _check_target(name)
+    _check_target(name, plan.LADDER)
     given_seeds = tuple(numbers(seeds)) if seeds is not None else None
     for pair in names(pairs or ""):
         plan.find_experiment(pair)
     if pairs is not None and given_seeds:
         return plan.Target(name, tuple(names(pairs)), given_seeds, {})
-    whole = plan.Plan(load_configuration(*(config or [CONFIG])))
-    found = whole.target(name)
+    configured = plan.Plan(configuration(config, *overlays))
+    found = configured.target(name)
     chosen = tuple(names(pairs)) if pairs is not None else found.pairs
     missing = {pair: fix for pair, fix in found.missing.items() if pair in chosen}
     return plan.Target(name, chosen, given_seeds or found.seeds, missing)
 
 
-def _check_target(name: str) -> None:
+def _check_target(name: str, *more: str) -> None:
     from sws.study.plan import TARGETS
 
-    if name not in TARGETS:
+    if name not in (*TARGETS, *more):
         raise typer.BadParameter(f"no target {name!r}; choose from {', '.join(TARGETS)}")
 
 

@@ -1,7 +1,7 @@
 """QuantizedNetwork ⇄ the bytes of a ``.sws`` file.
 
-NumPy and an entropy coder (constriction), no deep-learning framework. ``docs/format.md`` describes
-the format for whoever writes another reader.
+NumPy and compiled loops, no deep-learning framework. ``docs/format.md`` describes the format for
+whoever writes another reader.
 """
 
 from sws.codec.container import (
@@ -10,10 +10,9 @@ from sws.codec.container import (
     decode,
     describe,
     encode,
-    read,
-    write,
 )
 from sws.codec.errors import CorruptFileError
+from sws.codec.file_access import read, read_file, write
 
 __all__ = [
     "CorruptFileError",
@@ -23,5 +22,6 @@ __all__ = [
     "describe",
     "encode",
     "read",
+    "read_file",
     "write",
 ]

@@ -1,4 +1,4 @@
-"""The ``.sws`` file: header, Huffman bits, one range-coded stream, checksum (docs/format.md).
+"""The ``.sws`` file: header, one range-coded stream, checksum (docs/format.md).
 
 :func:`_code_body` is the whole body, for writing and reading alike: codebooks, then quantised
 tensors, then raw tensors, which by then may use what is known of the units they belong to.
@@ -7,40 +7,29 @@ tensors, then raw tensors, which by then may use what is known of the units they
 from __future__ import annotations
 
 import math
-import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from sws.codec.adaptive import block_count
+from sws.codec.bounds import allowed_work, least_bytes, local_values, static_work
+from sws.codec.coder import CODEBOOK_ROLE, PARTS, TOO_MUCH, Coder
+from sws.codec.compiled import Kernels
 from sws.codec.errors import CorruptFileError
-from sws.codec.header import MAGIC, Header, Reader, TensorEntry, read_header, varint
-from sws.codec.huffman import BitReader, BitWriter
-from sws.codec.layers import (
-    CODINGS,
-    Choice,
-    LayerModel,
-    choose,
-    code_layer,
-    index_dtype,
-    matrix_shape,
-)
-from sws.codec.range_coding import Coder, Decoder, Encoder, Meter
-from sws.codec.raw import CODEBOOK, DEAD_UNIT, PLAIN, RawModel, planes
+from sws.codec.header import MAGIC, Header, Reader, TensorEntry, check_magic, read_header
+from sws.codec.layers import Layout, best_lag, matrix_shape, order
 from sws.errors import InputError
-from sws.files import write_bytes
-from sws.network.quantized import QuantizedNetwork, QuantizedTensor, RawTensor
+from sws.network.quantized import (
+    RAW_DTYPES,
+    QuantizedNetwork,
+    QuantizedTensor,
+    RawTensor,
+    index_dtype,
+)
 
-PARTS = ("indexes", "values", "codebook", "tables", "raw", "header")
 CHECKSUM_BYTES = 4
-FREE_WORK = 1 << 23  # what any file may ask of its reader, in bytes held and comparable effort
-WORK_PER_BYTE = 1 << 10
-TENSOR_WORK = 1 << 12
-PLANE_WORK = 64  # what a block of a plane of values costs the reader, however short it is
 
 
 @dataclass(frozen=True)
@@ -49,10 +38,14 @@ class TensorReport:
 
     Attributes
     ----------
-    kind : ``fc``, ``conv`` or ``raw``.
-    weights, nonzeros : numbers of values, and of those that are not 0.
-    coding : how it is coded, in words.
-    bits : exact cost by part; a fraction, for the stream is shared by all tensors.
+    kind : str
+        ``fc``, ``conv`` or ``raw``.
+    weights, nonzeros : int
+        Numbers of values, and of those that are not 0.
+    coding : str
+        ``kernels``, ``cells`` (with the lag), ``empty`` or ``values``.
+    bits : dict of str to float
+        Exact cost by part; a fraction, for the stream is shared by all tensors.
     """
 
     name: str
@@ -70,9 +63,13 @@ class FileDescription:
 
     Attributes
     ----------
-    network : the decoded network.
-    tensors : one report each, in order.
-    bytes : by part (indexes, values, codebook, tables, raw, header) and ``file``, their sum.
+    network : QuantizedNetwork
+        The decoded network.
+    tensors : tuple of TensorReport
+        One report each, in order.
+    bytes : dict of str to int
+        By part (indexes, values, codebook, tables, raw, header) and ``file``, their sum. The
+        format stores no tables: they are 0.
     """
 
     network: QuantizedNetwork
@@ -80,49 +77,49 @@ class FileDescription:
     bytes: dict[str, int]
 
 
-def encode(network: QuantizedNetwork, codings: Sequence[str] = CODINGS) -> bytes:
+def encode(network: QuantizedNetwork, *, loops: Kernels | None = None) -> bytes:
     """Compress a network.
 
     Parameters
     ----------
-    network : what to store. Indexes come back in the smallest unsigned type that their codebook
+    network : QuantizedNetwork
+        What to store. Indexes come back in the smallest unsigned type that their codebook
         allows, which equality does not see; everything else comes back as it is.
-    codings : which codings a layer may choose among: ``huffman`` (that of the paper),
-        ``relative``, ``bitmap``. Layers without non-zeros are always ``empty``.
+    loops : Kernels, optional
+        How the inner loops run; by default as fast as they can.
 
     Returns
     -------
-    The bytes of a ``.sws`` file.
+    bytes
+        Those of a ``.sws`` file.
 
     Raises
     ------
-    ValueError
-        If a codebook has more than 65,536 entries, the settings of the architecture are not plain
-        JSON, or ``codings`` holds an unknown name or none.
+    InputError
+        If a codebook has more than 65,536 entries, a name or note is not what a file can hold, or
+        the settings of the architecture are not plain JSON.
     """
-    unknown = sorted(set(codings) - set(CODINGS))
-    allowed = tuple(c for c in CODINGS if c in codings and c != "empty")
-    if unknown or not allowed:
-        raise InputError(f"codings are {list(codings)}; choose from {', '.join(CODINGS[1:])}")
     for k, codebook in enumerate(network.codebooks):
         if codebook.size > 1 << 16:
             raise InputError(f"codebook {k} has {codebook.size} entries; at most 65536 fit")
-    header = Header.of(network)
-    coder, bits = Encoder(), BitWriter()
-    work = _Work(header)
-    absolute = min((False, True), key=lambda absolute: _raw_cost(header, network, absolute))
-
-    def pick(model: LayerModel, matrix: np.ndarray) -> Choice:
-        return choose(model, matrix, allowed)
-
-    _code_body(coder, bits, header, network, work, absolute, pick)
-    huffman, body = bits.finish(), coder.finish()
-    data = header.write() + varint(len(huffman)) + huffman + body
-    data += bytes(max(0, work.file_bytes() - CHECKSUM_BYTES - len(data)))
+    levels, lags = {}, {}
+    for tensor in network.quantized:
+        codebook = network.codebooks[tensor.codebook]
+        place = np.empty(codebook.size, np.uint16)
+        place[order(codebook)] = np.arange(codebook.size)
+        levels[tensor.name] = place[tensor.indexes.reshape(-1)]
+        layout = Layout.of(tensor.shape, codebook)
+        lags[tensor.name] = best_lag(layout, levels[tensor.name])
+    header = Header.of(network, lags)
+    coder = Coder(local=local_values(header), loops=loops)
+    _code_body(coder, header, network, levels)
+    data = header.write() + coder.finish()
+    work = static_work(header) + coder.work
+    data += bytes(max(0, least_bytes(work) - CHECKSUM_BYTES - len(data)))
     return data + zlib.crc32(data).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def decode(data: bytes) -> QuantizedNetwork:
+def decode(data: bytes, *, loops: Kernels | None = None) -> QuantizedNetwork:
     """Read the bytes of a ``.sws`` file. Nothing in them is executed.
 
     Raises
@@ -131,10 +128,10 @@ def decode(data: bytes) -> QuantizedNetwork:
         If they are no network that :func:`encode` takes. Memory and time stay within a fixed amount
         plus a multiple of the file's length.
     """
-    return describe(data).network
+    return describe(data, loops=loops).network
 
 
-def describe(data: bytes) -> FileDescription:
+def describe(data: bytes, *, loops: Kernels | None = None) -> FileDescription:
     """Read a ``.sws`` file and account for its bytes, by tensor and by part.
 
     Raises
@@ -143,131 +140,61 @@ def describe(data: bytes) -> FileDescription:
         As :func:`decode`.
     """
     data = bytes(data)
+    check_magic(data[: len(MAGIC)])
     content = data[:-CHECKSUM_BYTES]
-    if data[:3] != MAGIC[:3]:
-        raise CorruptFileError("this is no .sws file")
     if zlib.crc32(content) != int.from_bytes(data[-CHECKSUM_BYTES:], "little"):
         raise CorruptFileError("the checksum is wrong: the file is truncated or altered")
     reader = Reader(content)
     header = read_header(reader)
-    work = _Work(header, len(data))
+    allowed = allowed_work(len(data)) - static_work(header)
+    if allowed < 0:
+        raise CorruptFileError(TOO_MUCH)
     start = reader.at
-    huffman = reader.take(reader.varint())
-    coder = Decoder(reader.take(len(content) - reader.at))
-    network, reports = _code_body(coder, BitReader(huffman), header, None, work, None, None)
-    return FileDescription(network, reports, _bytes_by_part(coder.spent, len(data), start))
-
-
-def write(network: QuantizedNetwork, path: str | os.PathLike) -> int:
-    """Write a network to a file, which appears whole or not at all.
-
-    Returns
-    -------
-    The number of bytes written.
-    """
-    data = encode(network)
-    write_bytes(path, data)
-    return len(data)
-
-
-def read(path: str | os.PathLike) -> QuantizedNetwork:
-    """Read a network from a file.
-
-    Raises
-    ------
-    CorruptFileError
-        As :func:`decode`, with the file's name.
-    OSError
-        If the file cannot be read.
-    """
-    try:
-        return decode(Path(path).read_bytes())
-    except CorruptFileError as error:
-        raise CorruptFileError(f"{path}: {error}") from None
-
-
-class _Work:
-    """The bill of a file: what its reader must hold and do, limited by the file's length.
-
-    A tensor or codebook costs 2^12; a byte of a quantised tensor's indexes 1, one of a raw tensor
-    or a codebook 4, and 64 for each block of each of its planes; and a layer what
-    :mod:`sws.codec.layers` charges for its coding. A file of n
-    bytes may cost 2^23 + 2^10·n; one that would cost more is lengthened with zero bytes, which
-    mean nothing at the end of the stream.
-    """
-
-    def __init__(self, header: Header, file_bytes: int | None = None) -> None:
-        self._limit = None if file_bytes is None else FREE_WORK + WORK_PER_BYTE * file_bytes
-        self._spent = 0
-        for size, dtype in header.codebooks:
-            self._add_planes(size, dtype)
-        for entry in header.entries:
-            size = math.prod(max(1, n) for n in entry.shape)
-            if entry.kind == "raw":
-                self._add_planes(size, entry.dtype)
-            else:
-                entries, _ = header.codebooks[entry.codebook]
-                self.add(TENSOR_WORK + size * index_dtype(entries).itemsize)
-
-    def _add_planes(self, size: int, dtype: np.dtype) -> None:
-        self.add(TENSOR_WORK + 4 * size * dtype.itemsize)
-        self.add(PLANE_WORK * planes(dtype) * block_count(size))
-
-    def add(self, work: int) -> None:
-        """Charge ``work``; raise CorruptFileError if it is more than the file may ask for."""
-        self._spent += work
-        if self._limit is not None and self._spent > self._limit:
-            raise CorruptFileError("declares far more than its bytes can hold")
-
-    def file_bytes(self) -> int:
-        """Bytes that a file must have to be allowed this work."""
-        return max(0, -(-(self._spent - FREE_WORK) // WORK_PER_BYTE))
+    stream = reader.take(len(content) - start)
+    coder = Coder(stream, local_values(header), allowed, loops)
+    network, reports = _code_body(coder, header, None, {})
+    return FileDescription(network, reports, _bytes_by_part(coder.spent(), len(data), start))
 
 
 def _code_body(
-    coder: Coder,
-    bits: BitWriter | BitReader,
-    header: Header,
-    network: QuantizedNetwork | None,
-    work: _Work,
-    absolute: bool | None,
-    pick: Callable[[LayerModel, np.ndarray], Choice] | None,
+    coder: Coder, header: Header, network: QuantizedNetwork | None, levels: dict[str, np.ndarray]
 ) -> tuple[QuantizedNetwork, tuple[TensorReport, ...]]:
     """Code codebooks and tensors; with ``network`` None, read them."""
-    absolute = bool(coder.number(2, absolute))
-    raw_model = RawModel(absolute)
-    codebooks = _code_codebooks(coder, raw_model, header, network and network.codebooks)
+    codebooks = _code_codebooks(coder, header, network and network.codebooks)
     given = {} if network is None else {t.name: t for t in network.tensors}
     tensors: dict[str, QuantizedTensor | RawTensor] = {}
     reports: dict[str, TensorReport] = {}
     feeding = None
     for entry in (e for e in header.entries if e.kind != "raw"):
-        before = dict(coder.spent)
-        shape = matrix_shape(entry.shape)
-        codebook = codebooks[entry.codebook]
-        model = LayerModel(shape, entry.kind, codebook, feeding)
-        matrix = given[entry.name].indexes.reshape(shape).astype(model.dtype) if given else None
-        choice = pick(model, matrix) if pick and entry.size else Choice("empty")
-        matrix, choice = code_layer(coder, bits, model, matrix, choice if given else None, work.add)
-        nonzeros = int(np.count_nonzero((codebook != 0)[matrix]))
-        feeding = np.count_nonzero(matrix, axis=1)
-        indexes = np.ascontiguousarray(matrix).reshape(entry.shape)
+        before = coder.spent()
+        indexes = _code_quantized(
+            coder, entry, codebooks[entry.codebook], levels.get(entry.name), feeding
+        )
+        nonzeros = int(np.count_nonzero((codebooks[entry.codebook] != 0)[indexes]))
+        feeding = np.count_nonzero(indexes.reshape(matrix_shape(entry.shape)), axis=1)
         tensors[entry.name] = QuantizedTensor(
             entry.name, entry.kind, entry.codebook, indexes, entry.scale
         )
-        reports[entry.name] = _report(entry, nonzeros, str(choice), before, coder)
-    for entry, contexts in _raw_contexts(header, tensors):
-        before = dict(coder.spent)
+        coding = "kernels" if math.prod(entry.shape[2:]) > 1 else f"cells, lag {entry.lag}"
+        coding = coding if nonzeros else "empty"
+        reports[entry.name] = _report(entry, nonzeros, coding, before, coder)
+    for entry, role, units in _raw_contexts(header, tensors):
+        before = coder.spent()
         values = given[entry.name].values if given else None
-        with coder.part("raw"):
-            values = raw_model.code(coder, values, entry.shape, entry.dtype, contexts)
+        dtype = np.dtype(entry.dtype)
+        number = RAW_DTYPES.index(dtype.name)
+        values = coder.raw(values, entry.shape, dtype, number, "raw", role, units)
         tensors[entry.name] = RawTensor(entry.name, values, entry.trainable)
         nonzeros = int(np.count_nonzero(values))
-        reports[entry.name] = _report(entry, nonzeros, "planes", before, coder)
+        reports[entry.name] = _report(entry, nonzeros, "values", before, coder)
     names = [entry.name for entry in header.entries]
     try:
         network = QuantizedNetwork(
-            tuple(tensors[name] for name in names), codebooks, header.architecture, header.input
+            tuple(tensors[name] for name in names),
+            codebooks,
+            header.architecture,
+            header.input,
+            header.notes,
         )
     except ValueError as error:
         raise CorruptFileError(str(error)) from None
@@ -275,67 +202,87 @@ def _code_body(
 
 
 def _code_codebooks(
-    coder: Coder, model: RawModel, header: Header, given: tuple[np.ndarray, ...] | None
+    coder: Coder, header: Header, given: tuple[np.ndarray, ...] | None
 ) -> tuple[np.ndarray, ...]:
     """Code all codebooks; entry 0 is 0 and not stored."""
     codebooks = []
-    with coder.part("codebook"):
-        for k, (size, dtype) in enumerate(header.codebooks):
-            codebook = np.zeros(size, dtype)
-            context = np.full(size - 1, CODEBOOK, np.int64)
-            rest = None if given is None else given[k][1:]
-            codebook[1:] = model.code(coder, rest, (size - 1,), dtype, context)
-            if not np.isfinite(codebook).all():
-                raise CorruptFileError(f"codebook {k} is not finite")
-            codebooks.append(codebook)
+    for k, (size, dtype) in enumerate(header.codebooks):
+        codebook = np.zeros(size, dtype)
+        rest = None if given is None else given[k][1:]
+        number = RAW_DTYPES.index(dtype.name)
+        codebook[1:] = coder.raw(rest, (size - 1,), dtype, number, "codebook", CODEBOOK_ROLE)
+        if not np.isfinite(codebook).all():
+            raise CorruptFileError(f"codebook {k} is not finite")
+        codebooks.append(codebook)
     return tuple(codebooks)
 
 
-def _raw_contexts(header: Header, tensors: dict[str, QuantizedTensor]):
-    """Each raw tensor with the context of its values: whether their units are dead.
+def _code_quantized(
+    coder: Coder,
+    entry: TensorEntry,
+    codebook: np.ndarray,
+    levels: np.ndarray | None,
+    feeding: np.ndarray | None,
+) -> np.ndarray:
+    """Code one quantised tensor's indexes.
+
+    Parameters
+    ----------
+    levels : what to write; None when reading.
+    feeding : non-zeros of each row of the quantised tensor before.
+    """
+    dtype = index_dtype(codebook.size)
+    if not entry.size:
+        return np.zeros(entry.shape, dtype)
+    layout = Layout.of(entry.shape, codebook)
+    upstream = np.zeros(layout.groups, np.int64)
+    if feeding is not None and feeding.size and layout.groups % feeding.size == 0:
+        bits = np.minimum(np.frexp(feeding)[1], 7)
+        upstream = np.repeat(bits, layout.groups // feeding.size)
+    coded = coder.matrix(layout, levels, entry.lag, upstream)
+    if codebook.size < 2 and coded.any():
+        raise CorruptFileError("a layer has non-zeros, but its codebook has none")
+    return order(codebook).astype(dtype)[coded].reshape(entry.shape)
+
+
+def _raw_contexts(
+    header: Header, tensors: dict[str, QuantizedTensor]
+) -> Iterator[tuple[TensorEntry, int, np.ndarray | None]]:
+    """Each raw tensor with its role and what is known of the units that its values belong to.
 
     A vector as long as the quantised tensor before it has rows belongs to these rows. A unit is
     dead if its row has no non-zero, or if the quantised tensor after has no non-zero in the columns
     that the unit feeds: a unit's columns stand side by side.
     """
-    dead = None
+    units, role = None, 0
     quantized = [e.name for e in header.entries if e.kind != "raw"]
     following = dict(pairwise(quantized))
     for entry in header.entries:
-        if entry.kind != "raw":
-            rows = _matrix(tensors[entry.name])
-            dead = ~rows.any(axis=1)
-            after = following.get(entry.name)
-            if after is None or not len(rows):
-                continue
-            columns = _matrix(tensors[after])
-            if columns.shape[1] % len(rows) == 0:
-                feeds = columns.any(axis=0).reshape(len(rows), columns.shape[1] // len(rows))
-                dead |= ~feeds.any(axis=1)
+        if entry.kind == "raw":
+            known = units is not None and entry.shape == units.shape
+            yield entry, min(role, 3), units if known else None
+            role += 1
             continue
-        contexts = np.full(entry.size, PLAIN, np.int64)
-        if dead is not None and entry.shape == dead.shape:
-            contexts[dead] = DEAD_UNIT
-        yield entry, contexts
+        role = 0
+        rows = _matrix(tensors[entry.name])
+        units = np.minimum(np.frexp(np.count_nonzero(rows, axis=1))[1], 15).astype(np.int64)
+        after = following.get(entry.name)
+        if after is None or not len(rows):
+            continue
+        columns = _matrix(tensors[after])
+        if columns.shape[1] % len(rows) == 0:
+            feeds = columns.any(axis=0).reshape(len(rows), columns.shape[1] // len(rows))
+            units[~feeds.any(axis=1)] = 0
 
 
 def _matrix(tensor: QuantizedTensor) -> np.ndarray:
     return tensor.indexes.reshape(matrix_shape(tensor.shape))
 
 
-def _raw_cost(header: Header, network: QuantizedNetwork, absolute: bool) -> float:
-    meter, model = Meter(), RawModel(absolute)
-    _code_codebooks(meter, model, header, network.codebooks)
-    tensors = {t.name: t for t in network.tensors}
-    for entry, contexts in _raw_contexts(header, tensors):
-        model.code(meter, tensors[entry.name].values, entry.shape, entry.dtype, contexts)
-    return meter.bits
-
-
 def _report(
     entry: TensorEntry, nonzeros: int, coding: str, before: dict[str, float], coder: Coder
 ) -> TensorReport:
-    bits = {part: coder.spent[part] - before.get(part, 0.0) for part in PARTS}
+    bits = {part: spent - before[part] for part, spent in coder.spent().items()}
     return TensorReport(
         entry.name,
         entry.kind,
@@ -355,6 +302,9 @@ def _bytes_by_part(spent: dict[str, float], file_bytes: int, start: int) -> dict
     """
     coded = sum(spent.values()) / 8
     share = min(1.0, (file_bytes - start) / coded) if coded else 1.0
-    parts = {part: round(share * spent.get(part, 0.0) / 8) for part in PARTS[:-1]}
+    parts = {part: int(share * spent[part] / 8 + 0.5) for part in PARTS}
+    while sum(parts.values()) > file_bytes:
+        parts[max(parts, key=lambda part: parts[part])] -= 1
+    parts = {p: parts.get(p, 0) for p in ("indexes", "values", "codebook", "tables", "raw")}
     parts["header"] = file_bytes - sum(parts.values())
     return {**parts, "file": file_bytes}

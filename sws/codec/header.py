@@ -6,16 +6,17 @@ the words that networks' metadata are made of, and shapes are variable-length in
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sws.codec.errors import CorruptFileError
 from sws.codec.layers import matrix_shape
+from sws.codec.metadata import TEXT_BOUND, read_metadata, write_metadata
 from sws.errors import InputError
 from sws.network.quantized import (
     RAW_DTYPES,
@@ -25,8 +26,7 @@ from sws.network.quantized import (
     QuantizedTensor,
 )
 
-MAGIC = b"SWS\x01"  # the last byte is the version of the format
-METADATA_BOUND = 1 << 20  # bytes of JSON
+MAGIC = b"SWS\x02"  # the last byte is the version of the format
 MAX_ENTRIES = 1 << 16  # of a codebook
 MAX_DIMENSIONS = 32
 AS_LONG_AS_ROWS = 7  # in place of a raw tensor's number of dimensions
@@ -52,6 +52,7 @@ class TensorEntry:
     kind: str  # "fc", "conv" or "raw"
     codebook: int = 0
     scale: float = 1.0
+    lag: int = 1
     dtype: np.dtype | None = None
     trainable: bool = True
 
@@ -67,20 +68,25 @@ class Header:
     Attributes
     ----------
     codebooks : number of entries and type of each.
+    metadata : the JSON text that names, architecture, input and notes come from.
     """
 
     entries: tuple[TensorEntry, ...]
     codebooks: tuple[tuple[int, np.dtype], ...]
     architecture: Architecture | None
     input: InputSpec | None
+    notes: Mapping[str, str]
+    metadata: bytes
 
     @classmethod
-    def of(cls, network: QuantizedNetwork) -> Header:
-        """The header of a network."""
+    def of(cls, network: QuantizedNetwork, lags: Mapping[str, int]) -> Header:
+        """The header of a network whose tensors are coded with these lags."""
         entries = []
         for t in network.tensors:
             if isinstance(t, QuantizedTensor):
-                entries.append(TensorEntry(t.name, t.shape, t.kind, t.codebook, t.scale))
+                entries.append(
+                    TensorEntry(t.name, t.shape, t.kind, t.codebook, t.scale, lags[t.name])
+                )
             else:
                 entries.append(
                     TensorEntry(
@@ -92,11 +98,14 @@ class Header:
                     )
                 )
         codebooks = tuple((c.size, c.dtype) for c in network.codebooks)
-        return cls(tuple(entries), codebooks, network.architecture, network.input)
+        return cls(
+            tuple(entries), codebooks, network.architecture, network.input, network.notes,
+            write_metadata(network),
+        )  # fmt: skip
 
     def write(self) -> bytes:
         """The bytes of the header."""
-        metadata = deflate(_metadata(self))
+        metadata = deflate(self.metadata)
         out = bytearray(MAGIC) + varint(len(metadata)) + metadata + varint(len(self.codebooks))
         for size, dtype in self.codebooks:
             out += varint(2 * size + (dtype == np.float32))
@@ -113,9 +122,9 @@ class Header:
 
 def read_header(reader: Reader) -> Header:
     """Parse the header; sizes are checked by the caller, who knows how long the file is."""
-    if reader.take(len(MAGIC)) != MAGIC:
-        raise CorruptFileError("not an sws file of version 1")
-    names, architecture, spec = _read_metadata(inflate(reader.take(reader.varint())))
+    reader.take(len(MAGIC))
+    metadata = inflate(reader.take(reader.varint()))
+    names, architecture, spec, notes = read_metadata(metadata)
     codebooks = []
     for _ in range(reader.varint()):
         size, wide = divmod(reader.varint(), 2)
@@ -135,7 +144,16 @@ def read_header(reader: Reader) -> Header:
             raise CorruptFileError(f"{name}: there is no codebook {entry.codebook}")
         entries.append(entry)
         rows, codebook = matrix_shape(entry.shape)[0], entry.codebook
-    return Header(tuple(entries), tuple(codebooks), architecture, spec)
+    return Header(tuple(entries), tuple(codebooks), architecture, spec, notes, metadata)
+
+
+def check_magic(start: bytes) -> None:
+    """Refuse what does not begin as a file of this version does."""
+    if start[:3] != MAGIC[:3]:
+        raise CorruptFileError("this is no .sws file")
+    if start != MAGIC:
+        version = start[3] if len(start) > 3 else "unknown"
+        raise CorruptFileError(f"a .sws file of version {version}; this program reads version 2")
 
 
 class Reader:
@@ -160,6 +178,8 @@ class Reader:
             byte = self.take(1)[0]
             value |= (byte & 127) << shift
             if byte < 128:
+                if shift and not byte:
+                    raise CorruptFileError("a number is longer than it needs to be")
                 return value
         raise CorruptFileError("a number of more than five bytes")
 
@@ -178,24 +198,30 @@ def varint(value: int) -> bytes:
 
 def _write_quantized_entry(entry: TensorEntry, codebook: int) -> bytes:
     """Bit 0: 0; 1: convolution; 2–3: dimensions − 1; 4: a scale follows; 5: a codebook's number
-    follows (else that of the quantised tensor before)."""
-    scaled, other = entry.scale != 1.0, entry.codebook != codebook
-    flags = (entry.kind == "conv") << 1 | (len(entry.shape) - 1) << 2 | scaled << 4 | other << 5
+    follows (else that of the quantised tensor before); 6: a lag follows."""
+    scaled, other, lagged = entry.scale != 1.0, entry.codebook != codebook, entry.lag != 1
+    flags = (entry.kind == "conv") << 1 | (len(entry.shape) - 1) << 2
+    flags |= scaled << 4 | other << 5 | lagged << 6
     out = bytes([flags]) + b"".join(map(varint, entry.shape))
     if scaled:
         out += struct.pack("<f", entry.scale)
-    return out + (varint(entry.codebook) if other else b"")
+    if other:
+        out += varint(entry.codebook)
+    return out + (bytes([entry.lag]) if lagged else b"")
 
 
 def _read_quantized_entry(reader: Reader, name: str, flags: int, codebook: int) -> TensorEntry:
-    if flags >> 6:
+    if flags >> 7:
         raise CorruptFileError(f"{name}: unknown flags")
     shape = tuple(reader.varint() for _ in range((flags >> 2 & 3) + 1))
     scale = struct.unpack("<f", reader.take(4))[0] if flags & 16 else 1.0
     if not math.isfinite(scale):
         raise CorruptFileError(f"{name}: its scale is not finite")
     codebook = reader.varint() if flags & 32 else codebook
-    return TensorEntry(name, shape, "conv" if flags & 2 else "fc", codebook, scale)
+    lag = reader.take(1)[0] if flags & 64 else 1
+    if lag < 1:
+        raise CorruptFileError(f"{name}: its lag is 0")
+    return TensorEntry(name, shape, "conv" if flags & 2 else "fc", codebook, scale, lag)
 
 
 def _write_raw_entry(entry: TensorEntry, rows: int | None) -> bytes:
@@ -230,61 +256,10 @@ def _read_raw_entry(reader: Reader, name: str, flags: int, rows: int | None) -> 
     return TensorEntry(name, shape, "raw", dtype=dtype, trainable=not flags & 16)
 
 
-def _metadata(header: Header) -> bytes:
-    """JSON: [names, [architecture, settings] or null, [shape, mean, std, classes] or null]."""
-    model, spec = header.architecture, header.input
-    content = [
-        [entry.name for entry in header.entries],
-        model and [model.name, dict(model.settings)],
-        spec and [spec.shape, spec.mean, spec.std, spec.classes],
-    ]
-    try:
-        text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        same = json.loads(text)[1] == content[1]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the architecture's settings are not plain JSON: {error}") from None
-    if not same:
-        raise InputError("the architecture's settings are not plain JSON; use lists, string keys")
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _read_metadata(
-    text: bytes,
-) -> tuple[list[str], Architecture | None, InputSpec | None]:
-    try:
-        content = json.loads(text.decode("utf-8", "surrogatepass"))
-        json.dumps(content, allow_nan=False)  # 1e999 is JSON, and infinite
-        names, model, spec = content
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise CorruptFileError("the metadata names no tensors")
-        if len(set(names)) < len(names):
-            raise CorruptFileError("tensor names repeat")
-        return names, _architecture(model), _input(spec)
-    except CorruptFileError:
-        raise
-    except (ValueError, TypeError, RecursionError) as error:
-        raise CorruptFileError(f"the metadata cannot be read: {error}") from None
-
-
-def _architecture(content: list | None) -> Architecture | None:
-    if content is None:
-        return None
-    name, settings = content
-    if not isinstance(settings, dict):
-        raise TypeError("the architecture is not a name and settings")
-    return Architecture(name, settings)
-
-
-def _input(content: list | None) -> InputSpec | None:
-    if content is None:
-        return None
-    return InputSpec(*map(tuple, content))
-
-
 def deflate(text: bytes) -> bytes:
     """Raw deflate (RFC 1951) with the preset dictionary."""
-    if len(text) > METADATA_BOUND:
-        raise InputError(f"names and settings take {len(text)} bytes; {METADATA_BOUND} fit")
+    if len(text) > TEXT_BOUND:
+        raise InputError(f"names and settings take {len(text)} bytes; {TEXT_BOUND} fit")
     packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
     return packer.compress(text) + packer.flush()
 
@@ -293,7 +268,7 @@ def inflate(data: bytes) -> bytes:
     """Undo :func:`deflate`, to at most 1 MiB."""
     unpacker = zlib.decompressobj(-15, DICTIONARY)
     try:
-        text = unpacker.decompress(data, METADATA_BOUND)
+        text = unpacker.decompress(data, TEXT_BOUND)
     except zlib.error as error:
         raise CorruptFileError(f"the metadata cannot be inflated: {error}") from None
     if not unpacker.eof or unpacker.unused_data:

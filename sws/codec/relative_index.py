@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sws.codec.errors import CorruptFileError
-
 INDEX_BITS = {"fc": 5, "conv": 8}
 
 
@@ -64,26 +62,3 @@ def relative_index(matrix: np.ndarray, bits: int) -> RelativeIndex:
     skips[entries] = gaps & ((1 << bits) - 1)
     lengths = np.bincount(rows, weights=padding + 1, minlength=matrix.shape[0]).astype(np.int64)
     return RelativeIndex(values, skips, np.concatenate([[0], np.cumsum(lengths)]), bits)
-
-
-def to_matrix(index: RelativeIndex, shape: tuple[int, int]) -> np.ndarray:
-    """Put the matrix together again.
-
-    Raises
-    ------
-    CorruptFileError
-        If the pointers are not those of ``shape`` or an entry lies outside its row.
-    """
-    lengths = np.diff(index.pointers)
-    if index.pointers.size != shape[0] + 1 or (lengths < 0).any():
-        raise CorruptFileError("row pointers do not fit the layer's shape")
-    if index.pointers[0] != 0 or index.pointers[-1] != index.values.size:
-        raise CorruptFileError("row pointers do not fit the number of entries")
-    ends = np.concatenate([[0], np.cumsum(index.skips + 1)])
-    rows = np.repeat(np.arange(shape[0]), lengths)
-    columns = ends[1:] - 1 - ends[index.pointers[rows]]
-    if (columns >= shape[1]).any():
-        raise CorruptFileError("an entry lies outside its row")
-    matrix = np.zeros(shape, index.values.dtype)
-    matrix[rows, columns] = index.values
-    return matrix

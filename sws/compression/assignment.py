@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -19,18 +20,39 @@ CHUNK = 1 << 16
 
 
 def kl_divergence(components: Components, i: int, j: int) -> float:
-    """KL(N_i ‖ N_j) of two components, proportions aside, in nats."""
+    """KL(N_i ‖ N_j) of two components, proportions aside, in nats.
+
+    Parameters
+    ----------
+    components : Components
+        The mixture.
+    i : int
+        Component that the expectation is over.
+    j : int
+        The other component.
+    """
     ratio = math.exp(components.log_precisions[j] - components.log_precisions[i])
     shift = components.means[i] - components.means[j]
     scaled = shift**2 * math.exp(components.log_precisions[j])
     return 0.5 * (ratio + scaled - 1 - math.log(ratio))
 
 
-def merge_components(components: Components, threshold: float) -> Components:
+def merge_components(
+    components: Components, threshold: float, width: Literal["variance", "precision"] = "variance"
+) -> Components:
     """Merge pairs of components while the smallest KL divergence is below a threshold (Sec. 4.3).
 
     π = π_i + π_j, μ = (π_i·μ_i + π_j·μ_j)/π, σ² = (π_i·σ_i² + π_j·σ_j²)/π. The divergence of a
     pair is the smaller of its two directions. Whatever merges with component 0 takes its mean of 0.
+
+    Parameters
+    ----------
+    components : Components
+        The mixture.
+    threshold : float
+        In nats.
+    width : {'variance', 'precision'}
+        What is averaged: σ², or 1/σ² as the authors' tutorial does.
     """
     means, precisions = components.means.copy(), components.precisions
     proportions = components.proportions
@@ -47,7 +69,10 @@ def merge_components(components: Components, threshold: float) -> Components:
         total = proportions[i] + proportions[j]
         share = proportions[i] / total
         means[i] = 0.0 if i == 0 else share * means[i] + (1 - share) * means[j]
-        precisions[i] = 1 / (share / precisions[i] + (1 - share) / precisions[j])
+        if width == "variance":
+            precisions[i] = 1 / (share / precisions[i] + (1 - share) / precisions[j])
+        else:
+            precisions[i] = share * precisions[i] + (1 - share) * precisions[j]
         proportions[i] = total
         means, precisions, proportions = (np.delete(v, j) for v in (means, precisions, proportions))
     return Components(means, np.log(precisions), np.log(proportions))
@@ -73,8 +98,14 @@ def assign_rate_distortion(
 
     Parameters
     ----------
-    rates : (K,) price of an index, −τ_q·log p_k.
-    importance : N·h_i, the second derivative of the training loss for each weight (or one for all).
+    weights : np.ndarray
+        Of any shape.
+    codebook : np.ndarray
+        (K,) values.
+    rates : np.ndarray
+        (K,) price of an index, −τ_q·log p_k.
+    importance : np.ndarray or float
+        N·h_i, the second derivative of the training loss for each weight (or one for all).
     """
     scale = np.broadcast_to(np.asarray(importance, dtype=np.float64), weights.shape).reshape(-1)
     flat = weights.reshape(-1).astype(np.float64)
@@ -104,9 +135,12 @@ def merge_by_rate(
 
     Parameters
     ----------
-    codebook, counts : (K,) values and how many weights have each.
-    importance : second derivative of the training loss per weight, summed over the images.
-    price : loss that a nat is worth (τ_q).
+    codebook, counts : np.ndarray
+        (K,) values and how many weights have each.
+    importance : float
+        Second derivative of the training loss per weight, summed over the images.
+    price : float
+        Loss that a nat is worth (τ_q).
 
     Returns
     -------
@@ -149,6 +183,17 @@ def fit_codebook(
     The price of a nat is 2·distortion² in squared weight, the exchange rate of a component of that
     standard deviation. Entries that fewer than two weights use are dropped.
 
+    Parameters
+    ----------
+    weights : np.ndarray
+        All weights, of any shape.
+    codebook : np.ndarray
+        (K,) values to start from; entry 0 is 0 and stays so.
+    distortion : float
+        Standard deviation that sets the exchange rate of squared error and nats.
+    rounds : int
+        How many iterations.
+
     Returns
     -------
     codebook, nats : (K,) each; nats is −log p_k. Entry 0 is 0.
@@ -174,15 +219,19 @@ def quantize(
 
     Parameters
     ----------
-    weights : (I,) all weights of the network.
-    components : the mixture they were trained under.
+    weights : np.ndarray
+        (I,) all weights of the network.
+    components : Components
+        The mixture they were trained under.
+    settings : Quantization
+        Which rules to use.
 
     Returns
     -------
     codebook, index : (K,) float64 values with entry 0 = 0, (I,) int64.
     """
     if settings.merge == "divergence":
-        components = merge_components(components, settings.merge_below)
+        components = merge_components(components, settings.merge_below, settings.merged_width)
     codebook = components.means
     if settings.merge == "rate":
         counts = np.bincount(assign_nearest(weights, codebook), minlength=len(codebook))

@@ -23,9 +23,12 @@ def kmeans(values: np.ndarray, centroids: np.ndarray, rounds: int = 1000) -> np.
 
     Parameters
     ----------
-    values : (N,) floating point.
-    centroids : (K,) to start from.
-    rounds : an upper bound; convergence usually takes fewer than a hundred.
+    values : np.ndarray
+        (N,) floating point.
+    centroids : np.ndarray
+        (K,) to start from.
+    rounds : int
+        An upper bound; convergence usually takes fewer than a hundred.
 
     Returns
     -------
@@ -56,7 +59,10 @@ def cluster_nonzeros(weights: np.ndarray, clusters: int) -> tuple[np.ndarray, np
 
     Parameters
     ----------
-    weights : (I,), most of them 0, which stay 0.
+    weights : np.ndarray
+        (I,), most of them 0, which stay 0.
+    clusters : int
+        Values that are not 0.
 
     Returns
     -------

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sws.errors import InputError
 from sws.network.weights import compressible
-from sws.training.loop import FitSettings, Method
+from sws.training.loop import FitSettings, Hooks
 
 
 def layer_of(name: str) -> str:
@@ -54,7 +54,7 @@ def check_layers(model: nn.Module, *named: Mapping[str, float]) -> None:
             raise InputError(f"there is no layer {layer!r}; its layers are {', '.join(known)}")
 
 
-class MaskedWeights(Method):
+class MaskedWeights(Hooks):
     """Weights outside their masks are 0 and stay so; subclasses decide when masks shrink.
 
     Parameters

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from sws.compression.sharing import SharedWeights
 from sws.compression.trace import TraceRecorder
 from sws.config.sections import Refinement, Training
+from sws.errors import InputError
 from sws.network import batch_norm
 from sws.network.from_module import build_network, check_buffers
 from sws.network.quantized import Architecture, InputSpec, QuantizedNetwork
 from sws.network.weights import check_compressible, compressible
 from sws.training.checkpoints import Checkpoint
-from sws.training.loop import Batches, FitSettings, History, Method, fit
+from sws.training.loop import Batches, FitSettings, History, Hooks, fit
 
 
 def no_checkpoint(phase: str) -> None:
@@ -83,15 +84,22 @@ class Compressed:
 
     Attributes
     ----------
-    network : ready for :mod:`sws.codec`.
-    history : a row an epoch, over all phases; the column ``stage`` says which.
-    trace : arrays of ``trace.safetensors``, but for the filters.
-    errors : what ``measure`` returned after retraining (``retrained``) and right after every weight
-        was set to its codebook value, before anything made up for it (``assigned``).
-    components : number of codebook entries that are used, 0 included, all codebooks together.
-    seconds : wall clock; ``retrain`` and ``quantize`` (all that follows), their sum being the
-        whole; methods may name parts of them, such as ``prior``.
-    measures : what only this method has to say, for ``metrics.json``.
+    network : QuantizedNetwork
+        Ready for :mod:`sws.codec`.
+    history : History
+        One row per epoch, over all phases; the column ``stage`` says which.
+    trace : dict of str to np.ndarray
+        Arrays of ``trace.safetensors``, but for the filters.
+    errors : dict of str to float
+        What ``measure`` returned after retraining (``retrained``) and right after every weight was
+        set to its codebook value, before anything made up for it (``assigned``).
+    components : int
+        Number of codebook entries that are used, 0 included, all codebooks together.
+    seconds : dict of str to float
+        Wall clock; ``retrain`` and ``quantize`` (all that follows), their sum being the whole;
+        methods may name parts of them, such as ``prior``.
+    measures : dict of str to object
+        What only this method has to say, for ``metrics.json``.
     """
 
     network: QuantizedNetwork
@@ -113,6 +121,8 @@ class Process:
     unit : {'weight', 'tensor'}
         What priors and codebooks measure weights in: ``tensor`` is each tensor's root mean square
         at the start, so that one codebook serves layers of all sizes.
+    vectors : bool
+        Whether biases are quantised too.
 
     Attributes
     ----------
@@ -121,11 +131,16 @@ class Process:
 
     Raises
     ------
-    ValueError
+    InputError
         If the network is not one that can be compressed.
     """
 
-    def __init__(self, task: CompressionTask, unit: Literal["weight", "tensor"] = "weight"):
+    def __init__(
+        self,
+        task: CompressionTask,
+        unit: Literal["weight", "tensor"] = "weight",
+        vectors: bool = False,
+    ):
         self._began = time.perf_counter()
         self._resumed = 0.0
         self._bfloat16 = False
@@ -133,20 +148,30 @@ class Process:
         self.task = task
         self.model = task.model
         self.unit = unit
+        self.vectors = vectors
         self.scales: dict[str, float] = {}
         self.histories: list[tuple[str, History]] = []
         self.errors: dict[str, float] = {}
         check_compressible(self.model)
         check_buffers(self.model)
+        if vectors and batch_norm.norms(self.model):
+            raise InputError(
+                "covers: all is for networks without batch normalisation, whose vectors are folded "
+                "after assignment; use covers: weights"
+            )
         if unit == "tensor":
-            for name, weight in compressible(self.model).items():
+            for name, weight in self.quantized().items():
                 size = np.float32(float(weight.detach().double().square().mean().sqrt()))
                 self.scales[name] = float(size) if size > 0 else 1.0
-        self._start = list(self.weights().values())
+        self._start = list(self.weights().values())  # for the trace
+
+    def quantized(self) -> dict[str, nn.Parameter]:
+        """The parameters that get a codebook's values, by name."""
+        return compressible(self.model, self.vectors)
 
     def weights(self) -> dict[str, Tensor]:
         """All weights in their units, by name: copies, contiguous."""
-        named = compressible(self.model)
+        named = self.quantized()
         return {n: (w.detach() / self.scales.get(n, 1.0)).contiguous() for n, w in named.items()}
 
     def flat_weights(self) -> np.ndarray:
@@ -167,13 +192,23 @@ class Process:
     def _later(self) -> Continued:
         return Continued(self.task.batches, sum(len(h.rows) for _, h in self.histories))
 
-    def train(self, phase: str, method: Method, fitting: FitSettings) -> History:
-        """One phase of training, whose epochs count on from the phases before."""
+    def train(self, phase: str, hooks: Hooks, fitting: FitSettings) -> History:
+        """One phase of training, whose epochs count on from the phases before.
+
+        Parameters
+        ----------
+        phase : str
+            ``retrain``, ``share`` or ``refine``.
+        hooks : Hooks
+            What to add to plain training.
+        fitting : FitSettings
+            How long and how fast.
+        """
         began = time.perf_counter()
         history = fit(
             self.model,
             self._later(),
-            method,
+            hooks,
             fitting,
             seed=self.task.seed,
             checkpoint=self.task.checkpoint(phase),
@@ -185,12 +220,12 @@ class Process:
         self.histories.append((phase, history))
         return history
 
-    def retrain(self, method: Method, settings: Training, **more: Any) -> None:
+    def retrain(self, hooks: Hooks, settings: Training, **more: Any) -> None:
         """The phase that makes methods different, and the error after it.
 
         Parameters
         ----------
-        method : Method
+        hooks : Hooks
             What the method adds to plain training.
         settings : Training
             How long and how fast; its precision and the weights' rate hold for later phases too.
@@ -205,7 +240,7 @@ class Process:
             bfloat16=settings.bfloat16,
             **more,
         )
-        self.train("retrain", method, fitting)
+        self.train("retrain", hooks, fitting)
         self.report("retrained")
 
     def report(self, name: str) -> None:
@@ -243,7 +278,7 @@ class Process:
         **measures
             What only this method has to say, for ``metrics.json``.
         """
-        indexes = unflatten(index, compressible(self.model))
+        indexes = unflatten(index, self.quantized())
         before = self.assign(indexes, codebook)
         for phase in ("share", "refine"):
             indexes, codebook = self.share(phase, indexes, codebook, settings)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from sws.network.weights import gradients, memory_order
-from sws.training.loop import FitSettings, Method
+from sws.training.loop import FitSettings, Hooks
 
 LARGEST_PRODUCT = 2**28
 """Elements of a membership matrix: a gigabyte of float32."""
 
 
-class SharedWeights(Method):
+class SharedWeights(Hooks):
     """Every weight that is not 0 is a codebook value, in training too.
 
     Straight-through estimation: a weight has a latent value v; the network runs with c[k(v)], where

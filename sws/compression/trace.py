@@ -23,7 +23,8 @@ class TraceRecorder:
 
     Parameters
     ----------
-    weights : the pre-trained weights, from whose range the histogram's edges are taken.
+    weights : sequence of Tensor
+        The pre-trained weights, from whose range the histogram's edges are taken.
     """
 
     def __init__(self, weights: Sequence[Tensor]):
@@ -54,7 +55,14 @@ class TraceRecorder:
 
         Parameters
         ----------
-        components : the mixture; None from methods that have none, which then has no arrays.
+        epoch : int
+            Epochs that are over.
+        components : Components, optional
+            The mixture; None from methods that have none, which then has no arrays.
+        weights : sequence of Tensor
+            All weights as they are now.
+        epochs : int
+            Of the whole retraining, from which the snapshots are spread.
         """
         self.epochs.append(epoch)
         if components is not None:
@@ -74,8 +82,12 @@ class TraceRecorder:
 
         Parameters
         ----------
-        before : the weights at the end of retraining, before they were snapped.
-        indexes : what each of them became, in the same layout.
+        before : sequence of Tensor
+            The weights at the end of retraining, before they were snapped.
+        indexes : sequence of Tensor
+            What each of them became, in the same layout.
+        codebook : np.ndarray
+            All values of the file, 0 first.
         """
         mixture = {}
         if self.mixtures:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from sws.config.experiment import Experiment
 from sws.config.schema import Settings, read_yaml, validated
+from sws.config.seeds import MAX_SEED
+
+Place = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+"""A path whose ``~`` is expanded here, once for everybody who asks."""
 
 
 class Configuration(Settings):
     """``config/config.yaml``: which pairs and seeds to run, and where things lie."""
 
     pairs: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+_[a-z0-9-]+$")], ...]
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((1, 2, 3), min_length=1)
-    results: Path = Path("results")
-    data_root: Path | None = None
-    checkpoint_root: Path | None = None
-    nncodec: Path | None = Field(
+    seeds: tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...] = Field((1, 2, 3), min_length=1)
+    results: Place = Path("results")
+    data_root: Place | None = None
+    checkpoint_root: Place | None = None
+    nncodec: Place | None = Field(
         None, description="Python of an environment that has nncodec, for the table of coders"
     )
 
@@ -29,6 +34,13 @@ class Configuration(Settings):
         if len(set(values)) < len(values):
             raise ValueError("each may come once only")
         return values
+
+    @field_validator("results")
+    @classmethod
+    def _no_pattern(cls, folder: Path) -> Path:
+        if not str(folder).isprintable() or set("{}") & set(str(folder)):
+            raise ValueError("choose a folder without braces and line ends in its name")
+        return folder
 
 
 def load_configuration(*paths: Path) -> Configuration:
@@ -45,7 +57,7 @@ def validate_configuration(values: dict[str, Any], source: Path | str) -> Config
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """JSON schemas by file name, as they lie in ``workflow/schemas``; ``make schemas`` writes them."""
+    """JSON schemas by file name, as ``make schemas`` writes them to ``workflow/schemas``."""
     return {
         "config.schema.json": Configuration.model_json_schema(),
         "experiment.schema.json": Experiment.model_json_schema(),

@@ -84,7 +84,7 @@ METHODS = (
         title="Deep Compression",
         module="sws.methods.deep_compression",
         settings=DeepCompression,
-        look=("#a03070", "s", "-"),
+        look=("#a03070", "s", "--"),
         paper="Han et al., Deep Compression",
     ),
     MethodSpec(
@@ -92,7 +92,7 @@ METHODS = (
         title="Network surgery",
         module="sws.methods.network_surgery",
         settings=NetworkSurgery,
-        look=("#2e7d4f", "D", "--"),
+        look=("#2e7d4f", "D", ":"),
         paper="Guo et al., Dynamic Network Surgery",
         sizes=False,
     ),
@@ -115,7 +115,7 @@ METHODS = (
         title="Spike and slab",
         module="sws.methods.spike_slab",
         settings=SpikeSlab,
-        look=("#3d9ac4", "P", "--"),
+        look=("#3d9ac4", "P", "-"),
     ),
 )
 """In the order of table 1."""
@@ -133,7 +133,7 @@ def spec(name: str) -> MethodSpec:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such method.
     """
     try:

@@ -26,7 +26,7 @@ class Settings(BaseModel):
     def fingerprint(self) -> str:
         """SHA-256 over the section's values, defaults included."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -38,13 +38,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If there is no such file, or it is not a mapping in valid YAML.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: not in UTF-8; save it in that encoding") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
         raise ConfigurationError(f"{path}: not valid YAML{line}") from None
+    except ValueError as error:  # a number or a date that is none, or has thousands of digits
+        raise ConfigurationError(f"{path}: not valid YAML ({error})") from None
     if not isinstance(values, dict):
         raise ConfigurationError(f"{path}: expected keys and values, found {type(values).__name__}")
     return values
@@ -74,6 +78,8 @@ def _describe(kind: type[Settings], entry: dict[str, Any]) -> str:
         return f"{key!r} is missing"
     message = entry["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if not key:  # sections that do not go together: the message names them
+        return message
     return f"{key} = {entry['input']!r}: {message}"
 
 

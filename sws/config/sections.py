@@ -30,17 +30,44 @@ class Augmentation(Settings):
     flip: bool = Field(False, description="left to right, half of the time")
 
 
+SideFrom = tuple[Fraction, Annotated[int, Field(ge=4, le=1024)]]
+
+
 class Pretraining(Settings):
-    """How the network is trained before any compression; shared by all methods."""
+    """How the network is trained before any compression: a start, which methods share."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=1)] = 128
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Rate
     warm_up: Fraction = Field(0.0, description="fraction of the steps over which the rate rises")
+    decay: Literal["cosine", "linear"] = Field(
+        "cosine", description="how the rate falls after it has risen"
+    )
+    final_rate: Fraction = Field(
+        0.0, description="what is left of the rate after its decay; 1 keeps it constant"
+    )
     weight_decay: Annotated[float, Field(ge=0, lt=1000)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="ε: the target is (1 − ε)·one-hot + ε/classes"
+    )
+    average: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="d: the result is the moving average w̄ ← d·w̄ + (1 − d)·w of all steps"
+    )
+    image_sides: tuple[SideFrom, ...] = Field(
+        (),
+        description="[fraction of the epochs, pixels] from which on images are scaled to so many "
+        "pixels a side; small ones first save time, for networks that take any size",
+    )
     augmentation: Augmentation = Augmentation()
     bfloat16: bool = False
+
+    @model_validator(mode="after")
+    def _sides_in_order(self) -> Pretraining:
+        places = [at for at, _ in self.image_sides]
+        if places and (places[0] != 0 or sorted(set(places)) != places):
+            raise ValueError("the fractions of image_sides must ascend from 0")
+        return self
 
 
 Knot = tuple[Fraction, Positive]
@@ -92,7 +119,9 @@ class Training(Settings):
         description="the weights' rate as a multiple, in the unit that they are measured in; under "
         "a prior, and at shared values",
     )
-    final_rate: Fraction = Field(0.0, description="what is left of the rate after cosine decay")
+    final_rate: Fraction = Field(
+        0.0, description="what is left of the rate after cosine decay; 1 keeps it constant"
+    )
     augmentation: Augmentation = Augmentation()
     bfloat16: bool = False
 
@@ -130,6 +159,10 @@ class Quantization(Refinement):
         "divergence", description="components by KL divergence (the paper), or entries by bits"
     )
     merge_below: Annotated[float, Field(ge=0)] = Field(1e-10, description="KL threshold, in nats")
+    merged_width: Literal["variance", "precision"] = Field(
+        "variance",
+        description="what is averaged when components merge: σ² (the paper) or 1/σ² (its tutorial)",
+    )
     assignment: Literal["map", "nearest", "rd"] = "map"
 
     @model_validator(mode="after")
@@ -157,6 +190,9 @@ class Point(Settings):
         "weight",
         description="what priors and codebooks measure weights in: as they are, or by each "
         "tensor's root mean square at the start",
+    )
+    start: Name = Field(
+        "main", description="the network to begin with: main is 'pretraining', others are 'starts'"
     )
 
     @property

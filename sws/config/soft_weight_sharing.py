@@ -27,11 +27,22 @@ class Proportion(Settings):
     )
 
 
+Interval = tuple[float, float]
+
+
 class Prior(Settings):
     """The mixture: its size, its start, its hyper-priors and how log p(w) is computed."""
 
     components: Annotated[int, Field(ge=2, le=1024)] = 17
+    means: Literal["range", "mass"] | Interval = Field(
+        "range",
+        description="where the means start: evenly over the weights' range or over [low, high], or "
+        "at quantiles that part the weights into equal shares (mass)",
+    )
     deviation: Positive = Field(0.25, description="σ of every component at the start")
+    covers: Literal["weights", "all"] = Field(
+        "weights", description="what is under the mixture and quantised: weights, or biases as well"
+    )
     zero_proportion: Proportion = Proportion()
     zero_precision: Precision | None = Precision(alpha=5000, beta=2)
     precision: Precision | None = Precision(alpha=250, beta=0.1)
@@ -55,6 +66,13 @@ class SoftWeightSharing(Point):
     prior: Prior = Prior()
     retraining: Retraining
     quantization: Quantization = Quantization()
+
+    @model_validator(mode="after")
+    def _means_ascend(self) -> SoftWeightSharing:
+        means = self.prior.means
+        if isinstance(means, tuple) and not means[0] < means[1]:
+            raise ValueError("prior.means: give the lower end first")
+        return self
 
     @model_validator(mode="after")
     def _means_to_spread(self) -> SoftWeightSharing:

@@ -17,12 +17,18 @@ class DatasetSpec:
 
     Attributes
     ----------
-    title : as a reader knows it.
-    n_validation : images of the training split that are set aside when choosing settings.
-    sha256 : of each split in canonical form.
-    raw : how it lies on disk; None if it is generated or derived.
-    base : name of the data set that this one is a slice of.
-    make : generates a split, or takes it from the same split of ``base``.
+    title : str
+        As a reader knows it.
+    n_validation : int
+        Images of the training split that are set aside when choosing settings.
+    sha256 : mapping of str to str
+        Of each split in canonical form.
+    raw : RawSet, optional
+        How it lies on disk; None if it is generated or derived.
+    base : str, optional
+        Name of the data set that this one is a slice of.
+    make : callable, optional
+        Generates a split, or takes it from the same split of ``base``.
     """
 
     name: str
@@ -163,6 +169,10 @@ CIFAR_10 = DatasetSpec(
                 },
             ),
         },
+        archives={
+            "pickle": "cifar-10-python.tar.gz",
+            "binary": "cifar-10-binary.tar.gz",
+        },
         torchvision="CIFAR10",
     ),
 )
@@ -191,6 +201,10 @@ CIFAR_100 = DatasetSpec(
             ),
         },
         label_bytes=2,
+        archives={
+            "pickle": "cifar-100-python.tar.gz",
+            "binary": "cifar-100-binary.tar.gz",
+        },
         torchvision="CIFAR100",
     ),
 )
@@ -223,7 +237,7 @@ def spec(name: str) -> DatasetSpec:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no data set of that name.
     """
     try:

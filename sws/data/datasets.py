@@ -9,10 +9,11 @@
 in the order of their bytes. One SHA-256, over the bytes of all images and then one byte per label,
 names a split's content wherever it came from, and it is checked at every load.
 
-**Sources, in order.** The data root (an argument, or ``$SWS_DATA_ROOT``), in torchvision's layout
-or as class folders; the MNIST files that come with the repository; torchvision's download, which
-goes into the data root if there is one and else into the cache (``$SWS_CACHE``, by default
-``~/.cache/sws``). Images decoded from class folders are kept in the cache too.
+**Sources, in order.** The data root (an argument, or ``$SWS_DATA_ROOT``), in torchvision's layout,
+as class folders, or as the archive that CIFAR is downloaded in; the MNIST files that come with the
+repository; torchvision's download, which goes into the data root if there is one and else into the
+cache (``$SWS_CACHE``, by default ``~/.cache/sws``). Images decoded from class folders are kept in
+the cache too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sws.data import readers
+from sws.data import archives, readers
 from sws.data.catalogue import DatasetSpec, names, spec
 from sws.data.readers import SPLITS, Arrays, DataError, MissingDataError, RawSet, Source
 from sws.environment import CHECKOUT
@@ -71,9 +72,12 @@ class Dataset:
 
     Attributes
     ----------
-    classes : names, in the order of the labels.
-    mean, std : per channel; networks see x = (pixel / 255 − mean) / std.
-    digest : SHA-256 over the hashes of both splits.
+    classes : tuple of str
+        Names, in the order of the labels.
+    mean, std : tuple of float
+        Per channel; networks see x = (pixel / 255 − mean) / std.
+    digest : str
+        SHA-256 over the hashes of both splits.
     """
 
     name: str
@@ -172,9 +176,12 @@ def load(name: str, root: str | Path | None = None, *, download: bool = True) ->
 
     Parameters
     ----------
-    name : one of :func:`names`.
-    root : the data root; default ``$SWS_DATA_ROOT``.
-    download : whether torchvision may fetch what is on no disk.
+    name : str
+        One of :func:`names`.
+    root : str or Path, optional
+        The data root; default ``$SWS_DATA_ROOT``.
+    download : bool
+        Whether torchvision may fetch what is on no disk.
 
     Raises
     ------
@@ -205,7 +212,17 @@ def _arrays(entry: DatasetSpec, root: Path | None, download: bool) -> list[Array
 
 
 def read(entry: DatasetSpec, source: Source, split: str) -> Arrays:
-    """Read a split from a place, bring it into canonical form and check it."""
+    """Read a split from a place, bring it into canonical form and check it.
+
+    Parameters
+    ----------
+    entry : DatasetSpec
+        Of the catalogue.
+    source : Source
+        Where its files lie.
+    split : str
+        ``train`` or ``test``.
+    """
     marker = None
     if source.slow:
         folder = source.folder / split
@@ -225,11 +242,32 @@ def read(entry: DatasetSpec, source: Source, split: str) -> Arrays:
 
 def _check(entry: DatasetSpec, split: str, arrays: Arrays, where: str, fix: str) -> None:
     found, expected = content_hash(*arrays), entry.sha256[split]
+    if not expected:  # a new entry of the catalogue
+        pixels = arrays[0].reshape(-1, arrays[0].shape[-1]) / 255
+        mean, std = (np.round(f(axis=0), 4).tolist() for f in (pixels.mean, pixels.std))
+        raise DataError(
+            f'{entry.name}/{split} has no hash yet; write "{split}": "{found}" into its entry in '
+            f"sws/data/catalogue.py if the {len(arrays[1])} images in {where} are right (their "
+            f"mean is {mean}, std {std})"
+        )
     if found != expected:
         raise DataError(
             f"{entry.name}/{split} has SHA-256 {found}, expected {expected}, "
-            f"in {len(arrays[1])} images read from {where}; {fix}"
+            f"in {len(arrays[1])} images read from {where}{_suspicion(entry, arrays[1])}; {fix}"
         )
+
+
+def _suspicion(entry: DatasetSpec, labels: np.ndarray) -> str:
+    """What the labels alone show to be wrong with a data set, for a message."""
+    counts = np.bincount(labels, minlength=len(entry.classes))
+    seen = int(np.count_nonzero(counts))
+    if seen < len(entry.classes):
+        return f" (labels of {seen} classes, not {len(entry.classes)}: coarse labels, or one lost)"
+    if len(counts) > len(entry.classes):
+        return f" (labels up to {len(counts) - 1}, of {len(entry.classes)} classes)"
+    if entry.raw is not None and len(set(counts)) == 1:
+        return " (as many of every class: altered images, or classes in another order)"
+    return ""
 
 
 def find(raw: RawSet, root: Path | None) -> Source | None:
@@ -238,7 +276,9 @@ def find(raw: RawSet, root: Path | None) -> Source | None:
 
 
 def _places(raw: RawSet, root: Path | None) -> list[Source]:
-    found = list(readers.places(raw, root)) if root is not None else []
+    found = []
+    if root is not None:
+        found += [*readers.places(raw, root), *archives.places(raw, root)]
     if raw.name == "mnist":
         files = raw.layouts["idx"][1]
         found.append(readers.flat_source(raw, "idx", BUNDLED, files))
@@ -298,7 +338,7 @@ def _searched(raw: RawSet, root: Path | None) -> str:
 
 def _how_to_supply(raw: RawSet) -> str:
     layouts = [f"{folder}/" for folder, _ in raw.layouts.values()]
-    layouts.append(f"{raw.name}/<train|test>/<class>/*.png")
+    layouts += [f"{raw.name}/<train|test>/<class>/*.png", *raw.archives.values()]
     return (
         f"set SWS_DATA_ROOT to a folder that holds {' or '.join(layouts)}, "
         f"or, with a network, run 'sws data {raw.name}'"

@@ -1,4 +1,4 @@
-"""Where raw images lie and how each layout is read; :mod:`sws.data.datasets` says what they must hold.
+"""Where raw images lie and how each layout is read.
 
 Readers return images as uint8 (N, H, W, C) and labels as uint8 (N,), in the order of the files.
 They trust no length in a file, and execute nothing that a file says: CIFAR's pickles go through an
@@ -41,13 +41,21 @@ class RawSet:
 
     Attributes
     ----------
-    shape : (height, width, channels) of an image.
-    classes : names, in the order of the labels; also the names of class folders.
-    counts : images in each split.
-    layouts : torchvision's layouts: kind (``idx``, ``pickle``, ``binary``) → (folder, files of each
+    shape : tuple of int
+        (height, width, channels) of an image.
+    classes : tuple of str
+        Names, in the order of the labels; also the names of class folders.
+    counts : mapping of str to int
+        Images in each split.
+    layouts : mapping of str to tuple
+        Torchvision's layouts: kind (``idx``, ``pickle``, ``binary``) → (folder, files of each
         split). For ``idx`` a split has an image and a label file.
-    label_bytes : labels ahead of each image in the binary layout; the last one counts.
-    torchvision : class of ``torchvision.datasets`` that downloads it.
+    archives : mapping of str to str
+        Layout → the archive that its files are downloaded in, which may lie there as it is.
+    label_bytes : int
+        Labels ahead of each image in the binary layout; the last one counts.
+    torchvision : str
+        Class of ``torchvision.datasets`` that downloads it.
     """
 
     name: str
@@ -55,6 +63,7 @@ class RawSet:
     classes: tuple[str, ...]
     counts: Mapping[str, int]
     layouts: Mapping[str, tuple[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict)
+    archives: Mapping[str, str] = field(default_factory=dict)
     label_bytes: int = 1
     torchvision: str = ""
 
@@ -69,9 +78,12 @@ class Source:
 
     Attributes
     ----------
-    needed : files or folders without which the place does not hold the data set.
-    read : reads a split.
-    slow : many small files, so that decoded images are worth keeping.
+    needed : tuple of Path
+        Files or folders without which the place does not hold the data set.
+    read : callable
+        Reads a split.
+    slow : bool
+        Many small files, so that decoded images are worth keeping.
     """
 
     layout: str
@@ -95,12 +107,29 @@ def places(raw: RawSet, root: Path) -> Iterator[Source]:
 def flat_source(
     raw: RawSet, kind: str, folder: Path, files: Mapping[str, tuple[str, ...]]
 ) -> Source:
-    """A folder with a few large files; the idx files may be compressed with gzip."""
-    reader = {"idx": _read_idx_split, "pickle": _read_pickles, "binary": _read_binary}[kind]
+    """A folder with a few large files; the idx files may be compressed with gzip.
+
+    Parameters
+    ----------
+    raw : RawSet
+        What the files must hold.
+    kind : str
+        ``idx``, ``pickle`` or ``binary``.
+    folder : Path
+        Where the files lie.
+    files : mapping of str to tuple of str
+        Names of each split's files.
+    """
     pick = _plain_or_gz if kind == "idx" else lambda path: path
     paths = {split: tuple(pick(folder / f) for f in files[split]) for split in SPLITS}
     needed = tuple(path for split in SPLITS for path in paths[split])
-    return Source(kind, folder, needed, lambda split: reader(raw, split, paths[split]))
+    return Source(kind, folder, needed, lambda split: read_split(raw, kind, split, paths[split]))
+
+
+def read_split(raw: RawSet, kind: str, split: str, paths: tuple[Path, ...]) -> Arrays:
+    """The images and labels in the files of a layout, in their order."""
+    reader = {"idx": _read_idx_split, "pickle": _read_pickles, "binary": _read_binary}[kind]
+    return reader(raw, split, paths)
 
 
 def folder_source(raw: RawSet, folder: Path) -> Source:
@@ -122,7 +151,10 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
     Parameters
     ----------
-    shape : the shape that the file must announce and hold.
+    path : Path
+        Of the file.
+    shape : tuple of int
+        The shape that the file must announce and hold.
 
     Raises
     ------
@@ -208,6 +240,8 @@ def read_pickled_batch(path: Path, image_shape: tuple[int, int, int]) -> Arrays:
             batch = _BatchUnpickler(file, encoding="bytes").load()
         batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
         data = batch["data"]
+        if "coarse_labels" in batch and "fine_labels" not in batch:
+            raise ValueError("its labels are the coarse ones, of superclasses")
         labels = batch["fine_labels"] if "fine_labels" in batch else batch["labels"]
         if data.dtype.code != "u1" or data.fortran or not isinstance(data.values, bytes):
             raise ValueError("its images are not unsigned bytes")
@@ -261,6 +295,11 @@ def _read_pngs(raw: RawSet, folder: Path) -> Arrays:
     paths, labels = [], []
     for label, name in enumerate(raw.classes):
         found = _png_files(folder / name)
+        if not found:
+            raise DataError(
+                f"{folder / name} holds no PNG image, so class {name!r} is missing; "
+                "complete or restore the folder"
+            )
         paths += [entry.path for entry in found]
         labels += [label] * len(found)
     if len(paths) != raw.counts[folder.name]:

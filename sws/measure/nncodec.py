@@ -1,6 +1,6 @@
 """The ISO/IEC 15938-17 neural-network coder (NNC) on our networks, by way of ``nncodec``.
 
-``nncodec`` wants its own versions of what we use too, and builds from source. It therefore lives in
+``nncodec`` needs other versions of our dependencies, and builds from source. It therefore lives in
 an environment of its own, whose Python runs this file as a script: nothing here may import the rest
 of this package at run time.
 """
@@ -58,7 +58,7 @@ def bitstream_bytes(networks: Mapping[str, QuantizedNetwork], python: Path) -> d
         command = [str(python), "-I", str(Path(__file__).resolve()), folder]
         try:
             done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True,
+                command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace",
                 timeout=SECONDS * len(networks),
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:

@@ -1,7 +1,7 @@
 """What one step of the prior costs, in time, memory and accuracy (Appendix C's question).
 
 A step is the gradient for every weight and the sums for the mixture, after the mixture has moved.
-Each measurement wants a process of its own, because the peak of a process's memory is what is read.
+Each measurement needs a process of its own, because it reads the peak of the process's memory.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def workload(name: str) -> Workload:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such workload.
     """
     if name not in WORKLOADS:
@@ -213,14 +213,14 @@ def _moved(components: Components, number: int) -> Components:
 
 
 def _memory_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text("utf-8").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise OSError(f"/proc/self/status has no {field}")
 
 
 def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", "utf-8")
 
 
 def _errors(
@@ -268,7 +268,7 @@ def build(name: str, estimator: str, output: Path, gigabytes: float | None = Non
     gigabytes : of memory, at most; by default nine tenths of the machine's.
     """
     if gigabytes is None:
-        pages = 1024 * int(Path("/proc/meminfo").read_text().split()[1])
+        pages = 1024 * int(Path("/proc/meminfo").read_text("utf-8").split()[1])
         gigabytes = 0.9 * pages / 2**30
     limit_memory(gigabytes)
     torch.set_flush_denormal(True)

@@ -18,17 +18,17 @@ from sws.compression.masking import check_layers, inside_pct, layer_of, of_layer
 from sws.compression.process import Compressed, CompressionTask, Process
 from sws.config.network_surgery import NetworkSurgery, Surgery
 from sws.network.weights import compressible
-from sws.training.loop import FitSettings, Method
+from sws.training.loop import FitSettings, Hooks
 
 
-class SplicedWeights(Method):
+class SplicedWeights(Hooks):
     """Masks that close and open again, over weights that are all trained.
 
     The network runs with W ∘ T; the gradient found there goes to all of W, so that what was cut
     can grow until it is spliced back (eq. 2 of the paper). With a_l = 0.9·t_l and b_l = 1.1·t_l,
-    t_l = max(0, mean + c·sd) of |W_l| (weights and biases of the layer together, taken once at the
-    start), T becomes 0 below a_l, 1 above b_l, and stays between them (eq. 3). Masks are updated at
-    a step with probability (1 + γ·step)^−p, until they stay.
+    t_l = max(0, mean + c·sd) of ``|W_l|`` (weights and biases of the layer together, taken once at
+    the start), T becomes 0 below a_l, 1 above b_l, and stays between them (eq. 3). Masks are
+    updated at a step with probability (1 + γ·step)^−p, until they stay.
 
     Parameters
     ----------

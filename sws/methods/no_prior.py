@@ -71,7 +71,7 @@ def compress(task: CompressionTask, settings: NoPrior) -> Compressed:
 
     Raises
     ------
-    ValueError
+    InputError
         If the settings do not say how large the file should be.
     """
     match = settings.match

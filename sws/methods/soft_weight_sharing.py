@@ -28,10 +28,10 @@ from sws.prior.estimators import Estimator, Exact, Subsampled, SubsampledSums, T
 from sws.prior.graded import Graded
 from sws.prior.hyper_priors import beta_prior, gamma_prior
 from sws.prior.mixture import Mixture, MixtureDescent
-from sws.training.loop import DivergedError, FitSettings, Method
+from sws.training.loop import DivergedError, FitSettings, Hooks
 
 
-class SoftWeightSharing(Method):
+class SoftWeightSharing(Hooks):
     """Retraining under a mixture prior.
 
     Parameters
@@ -90,7 +90,7 @@ class SoftWeightSharing(Method):
         self.trace: TraceRecorder
 
     def attach(self, model: nn.Module) -> None:
-        named = compressible(model)
+        named = compressible(model, vectors=self.prior.covers == "all")
         self.weights = list(named.values())
         self.scales = [self.scale_of.get(name, 1.0) for name in named]
         held = [w for n, w in named.items() if n in self.held and w.requires_grad]
@@ -152,6 +152,7 @@ class SoftWeightSharing(Method):
             self.prior.components,
             self.prior.zero_proportion.value,
             self.prior.deviation,
+            self.prior.means,
         )
 
     @property
@@ -204,7 +205,8 @@ class SoftWeightSharing(Method):
             if not np.isfinite(values).all():
                 raise DivergedError(
                     f"step {self.step}: the mixture's {name} are not finite; give the precisions a "
-                    "Gamma hyper-prior, or lower τ or the mixture's learning rates"
+                    "Gamma hyper-prior, or lower τ or the mixture's learning rates",
+                    f"diverged at step {self.step:,}",
                 )
 
     @torch.no_grad()
@@ -228,7 +230,8 @@ class SoftWeightSharing(Method):
             raise DivergedError(
                 f"step {self.step}: the mixture has collapsed, "
                 f"{100 * statistics.counts[0] / self.count:.4f} % of the weights are in its zero "
-                f"component; lower τ (now {self.retraining.tau:g})"
+                f"component; lower τ (now {self.retraining.tau:g})",
+                f"collapsed at step {self.step:,}",
             )
         self.trace.record(epoch + 1, self.mixture.components, self._in_units(), epochs)
 
@@ -287,11 +290,11 @@ def compress(
 
     Raises
     ------
-    ValueError
+    InputError
         If the settings name an estimator that what retrains does not have.
     """
     retraining, quantization = settings.retraining, settings.quantization
-    process = Process(task, settings.unit)
+    process = Process(task, settings.unit, vectors=settings.prior.covers == "all")
     prior = (retrained_as or SoftWeightSharing)(
         settings.prior, retraining, task.images, task.seed, process.scales, process.scale_free()
     )

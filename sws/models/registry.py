@@ -146,7 +146,7 @@ def spec(name: str) -> ModelSpec:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no network of that name.
     """
     try:
@@ -167,7 +167,7 @@ def build(name: str, **settings: Any) -> nn.Module:
 
     Raises
     ------
-    ValueError
+    InputError
         If the name or a setting is unknown, or ``classes`` is not an integer in 2 … 10,000.
     """
     entry = spec(name)

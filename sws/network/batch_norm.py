@@ -49,9 +49,14 @@ def scale_free(
 
     Parameters
     ----------
-    names : of the parameters to try.
-    inputs : a few inputs, on the model's device.
-    tolerance : of the outputs' root mean square change, relative to their own.
+    model : nn.Module
+        The network, left as it is.
+    names : iterable of str
+        Of the parameters to try.
+    inputs : Tensor
+        A few inputs, on the model's device.
+    tolerance : float
+        Of the outputs' root mean square change, relative to their own.
     """
     if not norms(model):
         return ()
@@ -83,6 +88,15 @@ def reestimate(
     """Gather running statistics anew: the plain mean over the batches of at least ``images``.
 
     Does nothing to a network without normalisations.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Whose running statistics are replaced.
+    batches : iterable of tuple of Tensor
+        Pairs of inputs and labels, of which only the inputs are used.
+    images : int
+        How many to use, at least.
     """
     found = norms(model)
     if not found:

@@ -23,6 +23,8 @@ from sws.network.quantized import (
 class RangeError(SwsError, OverflowError):
     """A value does not fit into float16."""
 
+    outcome = "diverged: values beyond float16"
+
 
 def build_network(
     model: nn.Module,
@@ -39,12 +41,23 @@ def build_network(
 
     Parameters
     ----------
-    indexes : by tensor name, in the shape of the weight.
-    codebook : (K,) float; kept as float16, entries that nothing uses are dropped.
-    scales : by name, factor between a tensor's codebook values and its weights; 1 if not given.
-    bias_bits : bits of the mantissa that vectors, as float16, keep; parameters of more than four
-        dimensions keep all ten, buffers are stored as they are (as float32 at most).
-    per_tensor : give every tensor a codebook of its own, of the entries that it uses.
+    model : nn.Module
+        The trained module.
+    indexes : mapping of str to Tensor
+        By tensor name, in the shape of the weight.
+    codebook : np.ndarray
+        (K,) float; kept as float16, entries that nothing uses are dropped.
+    scales : mapping of str to float, optional
+        By name, factor between a tensor's codebook values and its weights; 1 if not given.
+    bias_bits : int
+        Bits of the mantissa that vectors, as float16, keep; parameters of more than four dimensions
+        keep all ten, buffers are stored as they are (as float32 at most).
+    per_tensor : bool
+        Give every tensor a codebook of its own, of the entries that it uses.
+    architecture : Architecture, optional
+        How the registry builds it.
+    input_spec : InputSpec, optional
+        What it takes.
 
     Raises
     ------
@@ -62,7 +75,7 @@ def build_network(
     tensors: list[QuantizedTensor | RawTensor] = []
     for name, value in batch_norm.folded(model).items():
         if name in indexes:
-            kind = "fc" if value.ndim == 2 else "conv"
+            kind = "fc" if value.ndim <= 2 else "conv"
             number, renumber = place[name]
             index = renumber[indexes[name].numpy()].astype(index_dtype(len(books[number])))
             tensors.append(
@@ -81,7 +94,7 @@ def check_buffers(model: nn.Module) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If one does not.
     """
     for name, value in model.state_dict().items():

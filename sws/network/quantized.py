@@ -38,11 +38,16 @@ class QuantizedTensor:
 
     Attributes
     ----------
-    name : key in the model's ``state_dict``.
-    kind : ``fc`` or ``conv``; Appendix A of the paper spends 5 and 8 bits an index on them.
-    codebook : position in :attr:`QuantizedNetwork.codebooks`.
-    indexes : uint8, uint16 or uint32, in the shape of the tensor (1 to 4 dimensions).
-    scale : one factor for the whole tensor (1.0 unless the prior acted on w / scale).
+    name : str
+        Key in the model's ``state_dict``.
+    kind : Kind
+        ``fc`` or ``conv``; Appendix A of the paper spends 5 and 8 bits an index on them.
+    codebook : int
+        Position in :attr:`QuantizedNetwork.codebooks`.
+    indexes : np.ndarray
+        uint8, uint16 or uint32, in the shape of the tensor (1 to 4 dimensions).
+    scale : float
+        One factor for the whole tensor (1.0 unless the prior acted on w / scale).
     """
 
     name: str
@@ -73,7 +78,8 @@ class RawTensor:
 
     Attributes
     ----------
-    trainable : counted in the dense size (a running statistic is not, though the file holds it).
+    trainable : bool
+        Counted in the dense size (a running statistic is not, though the file holds it).
     """
 
     name: str
@@ -129,11 +135,16 @@ class QuantizedNetwork:
 
     Attributes
     ----------
-    tensors : in ``state_dict`` order.
-    codebooks : float16 or float32 vectors; entry 0 is exactly 0.0. Each is that of any number of
-        tensors.
-    architecture : None for a model the registry does not know (decoding gives a state dict).
-    input : None if unknown.
+    tensors : tuple of QuantizedTensor or RawTensor
+        In ``state_dict`` order.
+    codebooks : tuple of np.ndarray
+        float16 or float32 vectors; entry 0 is exactly 0.0. Each is that of any number of tensors.
+    architecture : Architecture, optional
+        None for a model the registry does not know (decoding gives a state dict).
+    input : InputSpec, optional
+        None if unknown.
+    notes : mapping of str to str
+        Whatever its maker wants to tell (a licence, a command); nothing reads it.
 
     Raises
     ------
@@ -146,6 +157,7 @@ class QuantizedNetwork:
     codebooks: tuple[np.ndarray, ...]
     architecture: Architecture | None = None
     input: InputSpec | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", tuple(self.tensors))
@@ -216,6 +228,7 @@ class QuantizedNetwork:
         return (
             self.architecture == other.architecture
             and self.input == other.input
+            and dict(self.notes) == dict(other.notes)
             and len(self.tensors) == len(other.tensors)
             and len(self.codebooks) == len(other.codebooks)
             and all(map(_same_array, self.codebooks, other.codebooks))

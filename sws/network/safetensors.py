@@ -1,8 +1,8 @@
 """Networks as safetensors: dense for other people's tools, quantised for ours.
 
 A dense file is a plain state dict. A quantised one holds indexes and codebooks as they are in a
-:class:`~sws.network.quantized.QuantizedNetwork`, uncompressed, for whoever wants to look at or change them
-between ``sws decode --indexes`` and ``sws encode``. Nothing in either can run code.
+:class:`~sws.network.quantized.QuantizedNetwork`, uncompressed, for whoever wants to look at or
+change them between ``sws decode --indexes`` and ``sws encode``. Nothing in either can run code.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def write_quantized(network: QuantizedNetwork, path: Path) -> None:
         "tensors": entries,
         "architecture": network.architecture and _plain(network.architecture),
         "input": network.input and _plain(network.input),
+        "notes": dict(network.notes),
     }
     _write(path, arrays, {"format": FORMAT, "network": json.dumps(header)})
 
@@ -112,6 +113,7 @@ def _rebuilt(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Quanti
         tuple(arrays[f"codebook/{k}"] for k in range(codebooks)),
         Architecture(**architecture) if architecture else None,
         InputSpec(**{k: tuple(v) for k, v in spec.items()}) if spec else None,
+        header.get("notes", {}),
     )
 
 

@@ -16,11 +16,14 @@ def build_module(network: QuantizedNetwork, module: nn.Module | None = None) -> 
 
     Parameters
     ----------
-    module : to load the weights into; needed if the network's architecture is not in the registry.
+    network : QuantizedNetwork
+        What a file held.
+    module : nn.Module, optional
+        To load the weights into; needed if the network's architecture is not in the registry.
 
     Raises
     ------
-    ValueError
+    InputError
         If there is neither an architecture nor a module, or the tensors do not fit.
     """
     if module is None:

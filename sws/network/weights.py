@@ -10,12 +10,18 @@ from torch import Tensor, nn
 from sws.errors import InputError
 
 
-def compressible(model: nn.Module) -> dict[str, nn.Parameter]:
+def compressible(model: nn.Module, vectors: bool = False) -> dict[str, nn.Parameter]:
     """The weights that get compressed, by name: every parameter with two to four dimensions.
 
-    Biases and the vectors of normalisation layers are left out.
+    Parameters
+    ----------
+    model : nn.Module
+        The network.
+    vectors : bool
+        Whether biases are among them; they, and the vectors of normalisation layers, are left out
+        otherwise.
     """
-    return {n: p for n, p in model.named_parameters() if 2 <= p.ndim <= 4}
+    return {n: p for n, p in model.named_parameters() if 2 - vectors <= p.ndim <= 4}
 
 
 def check_compressible(model: nn.Module) -> None:
@@ -23,7 +29,7 @@ def check_compressible(model: nn.Module) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no weight to compress; a parameter has two names, is not float32, lies on
         another device than the others or in an order that is neither contiguous nor channels-last.
     """

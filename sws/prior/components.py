@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -130,7 +130,11 @@ class Statistics:
 
 
 def initial_components(
-    weights: Sequence[Tensor], size: int, zero_proportion: float, deviation: float
+    weights: Sequence[Tensor],
+    size: int,
+    zero_proportion: float,
+    deviation: float,
+    means: Literal["range", "mass"] | tuple[float, float] = "range",
 ) -> Components:
     """Components as the paper starts them: means evenly over the weights' range, equal widths.
 
@@ -144,6 +148,9 @@ def initial_components(
         π_0; the others share the rest equally.
     deviation : float
         σ of every component at the start.
+    means : {'range', 'mass'} or (float, float)
+        Where the means other than 0 lie: evenly from the smallest weight to the largest; in the
+        middle of intervals that hold equal numbers of weights; or evenly between two values.
 
     Raises
     ------
@@ -154,6 +161,10 @@ def initial_components(
     --------
     >>> initial_components([np.array([-1.0, 0.2, 3.0])], 4, 0.7, 0.25).means
     array([ 0., -1.,  1.,  3.])
+    >>> initial_components([np.array([-1.0, 0.2, 3.0])], 4, 0.7, 0.25, means=(-0.6, 0.6)).means
+    array([ 0. , -0.6,  0. ,  0.6])
+    >>> initial_components([np.linspace(0, 1, 101) ** 2], 3, 0.7, 0.25, means="mass").means
+    array([0.    , 0.0625, 0.5625])
     """
     if size < 3:
         raise InputError(f"a mixture of {size} has no two means to spread over the weights")
@@ -161,7 +172,13 @@ def initial_components(
     highest = max(float(w.max()) for w in weights)
     if not lowest < highest:
         raise InputError("all weights are equal: there is no range to spread the means over")
-    means = np.concatenate([[0.0], np.linspace(lowest, highest, size - 1)])
+    if means == "mass":
+        arrays = [w.double().cpu().numpy() if hasattr(w, "cpu") else w for w in weights]
+        middles = (np.arange(size - 1) + 0.5) / (size - 1)
+        free = np.quantile(np.concatenate([a.ravel() for a in arrays]), middles)
+    else:
+        free = np.linspace(*((lowest, highest) if means == "range" else means), size - 1)
     proportions = np.full(size, (1 - zero_proportion) / (size - 1))
     proportions[0] = zero_proportion
-    return Components(means, np.full(size, -2 * math.log(deviation)), np.log(proportions))
+    log_precisions = np.full(size, -2 * math.log(deviation))
+    return Components(np.concatenate([[0.0], free]), log_precisions, np.log(proportions))

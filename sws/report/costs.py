@@ -125,7 +125,7 @@ HEADINGS = {
 
 CAPTION = (
     "What each method costs to run, and what its files cost to use. Look at the seconds to "
-    "compress, then at the bytes in memory and the latencies: a small file is no faster network."
+    "compress, then at whether the sparse form (CSR) takes less memory and time than the dense one."
 )
 NOTES = (
     "Training: means over seeds. Inference: the files that were measured, as a rule one seed's, on "

@@ -77,7 +77,7 @@ def run_rows(run: Run) -> list[Row]:
     return [*found, named | {f"bits_{part}": 0 for part in PARTS} | of_file | {"bits": rest}]
 
 
-HEADINGS = ("layer", "shape", "weights", "non-zero, %", "coding")
+HEADINGS = ("layer", "shape", "weights", "non-zero, %", "bits", "share, %", "bits per non-zero")
 WORDS = frozenset({"shape", "coding"})
 CAPTION = (
     "Where the bits of each compressed file go, layer by layer, in means over the seeds named. "
@@ -111,15 +111,16 @@ def _block(case: Case, rows: Sequence[Row]) -> Block:
         same = [row for row in rows if row["layer"] == layer]
         codings = list(dict.fromkeys(row["coding"] for row in same if row["coding"]))
         cells = [layer, same[0]["shape"] or "", _mean(same, "weights", 0)]
-        cells += [_mean(same, "nonzero_pct", 2), "; ".join(codings)]
+        share = 100 * sum(r["bits"] for r in same) / total if total else None
+        cells += [_mean(same, "nonzero_pct", 2), _mean(same, "bits", 0), number(share, None, 1)]
+        cells.append(_mean(same, "bits_per_nonzero", 2))
         cells += [_mean(same, f"bits_{part}", 0) for part in parts]
-        cells += [_mean(same, "bits", 0), _mean(same, "bits_per_nonzero", 2)]
-        cells.append(number(100 * sum(r["bits"] for r in same) / total if total else None, None, 1))
+        cells.append("; ".join(codings))
         lines.append(Line(cells))
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
     return Block(
         title=f"{pair_title(case.pair)}: {case_title(case)}",
-        headings=[*HEADINGS, *parts, "bits", "bits per non-zero", "share, %"],
+        headings=[*HEADINGS, *parts, "coding"],
         lines=lines,
         text=WORDS,
         remark=f"Seeds: {seeds}.",

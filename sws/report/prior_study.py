@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -90,40 +91,69 @@ def _cells(row: Row) -> list[str]:
 
 
 def draw(table: Sequence[Row]) -> Figure:
-    """Time, memory and the weights' gradient error against the number of weights."""
-    figure = Figure(figsize=(10, 4.6))
-    panels = figure.subplots(1, 3)
+    """Time, memory and the weights' gradient error against the number of weights.
+
+    Networks of the same number of components are joined by a line; the cost depends on both.
+    """
+    figure = style.canvas(9.3)
+    panels = figure.subplots(3, 1, sharex=True)
     labels = (
         ("seconds", "time of a step, seconds"),
         ("extra_memory_mb", "memory above weights and gradients, MB"),
         ("error_weights", "error of the weights' gradient, relative"),
     )
     estimators = list(dict.fromkeys(r["estimator"] for r in table))
-    sampled = [e for e in estimators if e not in NAMES]
+    sizes = sorted({r["components"] for r in table})
+    usual = max(sizes, key=lambda j: len({r["case"] for r in table if r["components"] == j}))
     for axes, (column, label) in zip(panels, labels, strict=True):
         for estimator in estimators:
             own = [r for r in table if r["estimator"] == estimator and r[column]]
-            dashed = estimator in sampled
-            shade = 0.35 + 0.3 * sampled.index(estimator) if dashed else None
-            colour = style.ramp([shade])[0] if dashed else _colour(estimator)
-            axes.plot(
-                [r["weights"] for r in own],
-                [max(r[column], 0.1) if column == "extra_memory_mb" else r[column] for r in own],
-                color=colour,
-                linestyle="--" if dashed else "-",
-                marker="v" if dashed else MARKS[estimator],
-                markersize=5,
-                label=title(estimator),
-            )
-        axes.set(xscale="log", yscale="log", xlabel="weights", title=label)
+            for components in sizes:
+                same = [r for r in own if r["components"] == components]
+                axes.plot(
+                    [r["weights"] for r in same],
+                    [
+                        max(r[column], 0.1) if column == "extra_memory_mb" else r[column]
+                        for r in same
+                    ],
+                    **_look(estimator, estimators, joined=components == usual),
+                    label=title(estimator) if components == usual else None,
+                )
+        axes.set(xscale="log", yscale="log", title=label)
         axes.grid(color=style.FAINT, linewidth=0.5)
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower center", ncols=3)
-    sizes = dict.fromkeys((r["case"], r["weights"], r["components"]) for r in table)
-    told = ", ".join(f"{case} {w / 1e6:.3g} M × {j}" for case, w, j in sizes)
-    figure.suptitle(f"What one step of the prior costs\n{told}", fontsize=11)
-    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    panels[-1].set_xlabel("weights (log scale)")
+    panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+    cases = dict.fromkeys((r["case"], r["weights"], r["components"]) for r in table)
+    told = ", ".join(f"{case} {w / 1e6:.3g} M × {j}" for case, w, j in cases)
+    other = ", ".join(str(j) for j in sizes if j != usual)
+    caption = (
+        f"Look at the distance between the lines, on log scales. Weights × components: {told}. "
+        f"Lines join networks of {usual} components"
+    )
+    caption += f"; hollow marks have {other}, and belong to no line. " if other else ". "
+    caption += "Dashed: subsampled (Appendix C); a step costs less and its gradient is noise for "
+    caption += "most weights."
+    style.explain(figure, "What one step of the prior costs", caption)
     return figure
+
+
+def _look(estimator: str, estimators: Sequence[str], joined: bool) -> dict[str, Any]:
+    """Line and marker; hollow and unjoined where another number of components is meant."""
+    sampled = [e for e in estimators if e not in NAMES]
+    dashed = estimator in sampled
+    if dashed:
+        shade = 0.35 + 0.3 * sampled.index(estimator)
+        colour = style.ramp([shade])[0]
+    else:
+        colour = _colour(estimator)
+    line = "--" if dashed else "-"
+    return {
+        "color": colour,
+        "linestyle": line if joined else "",
+        "marker": "v^<"[sampled.index(estimator) % 3] if dashed else MARKS[estimator],
+        "markersize": 6,
+        "markerfacecolor": colour if joined else "white",
+    }
 
 
 def _colour(estimator: str) -> str:

@@ -268,6 +268,7 @@ th, td { padding: .22rem .5rem; }
 td { border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
 td:first-child { white-space: normal; min-width: 10rem; max-width: 15rem; }
+td:not(.number):not(:first-child) { white-space: normal; max-width: 22rem; }
 th.number, td.number { text-align: right; }
 tr.strong td { font-weight: 700; background: #e8eff7; }
 tr.span td { font-style: italic; color: #444; padding-top: .7rem; max-width: none; }

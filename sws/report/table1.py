@@ -26,7 +26,7 @@ from sws.report.verdicts import (
 )
 from sws.runs import published
 from sws.runs.published import RATIO_CLASSES, Published
-from sws.runs.records import MAIN, Case, Pair, Points, Run, cases, read_runs
+from sws.runs.records import MAIN, Case, Pair, Points, Run, cases, read_endings, read_runs
 from sws.runs.seeds import missing_seeds, over_seeds
 
 KEY = ("source", "model", "dataset", "method", "point")
@@ -92,7 +92,7 @@ def _columns() -> tuple[str, ...]:
         if measured.name == "error_end_pct":
             found.append(DELTA)
     found += ["paper_error_start", "paper_error_end", "paper_nonzero_pct", "paper_cr"]
-    return (*found, "ratio_class", "evidence", "seeds_missing")
+    return (*found, "ratio_class", "evidence", "seeds_missing", "endings")
 
 
 COLUMNS = _columns()
@@ -130,7 +130,8 @@ def rows(
     for pair in dict.fromkeys(tuple(pair) for pair in pairs):
         for case in cases([pair], points):
             runs = read_runs(results, case, seeds)
-            row = measured_row(case, runs, seeds, no_data=pair in set(missing_data))
+            endings = read_endings(results, case, seeds)
+            row = measured_row(case, runs, seeds, pair in set(missing_data), endings)
             method = methods.spec(case.method)
             paper = _paper(published.counterpart(literature, pair, method.paper))
             if not method.sizes:
@@ -141,11 +142,18 @@ def rows(
     return found
 
 
-def measured_row(case: Case, runs: Sequence[Run], seeds: Iterable[int], no_data: bool) -> Record:
+def measured_row(
+    case: Case,
+    runs: Sequence[Run],
+    seeds: Iterable[int],
+    no_data: bool,
+    endings: Mapping[int, str] | None = None,
+) -> Record:
     """A case as means over its seeds.
 
     Ratios are averaged, not recomputed from averaged sizes. ``status`` is ``ok`` as soon as one
-    seed has run; ``seeds`` counts them and ``seeds_missing`` names the others.
+    seed has run; ``seeds`` counts them and ``seeds_missing`` names the others. Seeds that came to
+    no result are in neither: ``endings`` says how they ended, and the status too if all did.
 
     Parameters
     ----------
@@ -157,13 +165,20 @@ def measured_row(case: Case, runs: Sequence[Run], seeds: Iterable[int], no_data:
         The seeds that were to run.
     no_data : bool
         Whether it cannot run here for want of data.
+    endings : mapping of int to str, optional
+        By seed, how runs ended that came to no result.
     """
+    endings = endings or {}
     row = dict.fromkeys(COLUMNS)
     row |= {"source": "measured", "seeds": len(runs)}
     row |= {"model": case.model, "dataset": case.dataset}
     row |= {"method": case.method, "point": case.point}
     row["status"] = "ok" if runs else "no data" if no_data else "not run"
-    row["seeds_missing"] = " ".join(map(str, missing_seeds(seeds, (run.seed for run in runs))))
+    if endings and not runs:
+        row["status"] = next(iter(endings.values()))
+    row["endings"] = "; ".join(f"seed {seed} {how}" for seed, how in endings.items()) or None
+    there = [*(run.seed for run in runs), *endings]
+    row["seeds_missing"] = " ".join(map(str, missing_seeds(seeds, there)))
     for measured in MEASURED:
         told = over_seeds(measured.value(run.metrics) for run in runs)
         row[measured.name], row[measured.deviation] = told.mean, told.sd
@@ -255,7 +270,7 @@ def verdict(runs: Sequence[Run], literature: Sequence[Published]) -> str:
     rises = [end - start for start, end in zip(starts, ends, strict=True)]
     shares = [float(run.metrics["nonzero_pct"]) for run in runs]
     ratio, by_ratio = _judged(ratios, paper.ratio, MEASURES[column])
-    rise, by_rise = _judged(rises, paper.delta, RISE)
+    _, by_rise = _judged(rises, paper.delta, RISE)
     held = "do not reproduce" if "worse" in (by_ratio, by_rise) else "reproduce"
     theirs = paper.label.partition(",")[0]
     said = (
@@ -370,6 +385,8 @@ def _cells(row: Record) -> list[str]:
         return [_name(row), "", *(cells[name] for name in SHOWN)]
     missing = len(row["seeds_missing"].split())
     seeds = f"{row['seeds']} of {row['seeds'] + missing}" if missing else str(row["seeds"])
+    if row["endings"]:
+        seeds += f" ({row['endings']})"
     return [_name(row), seeds, *(cells[name] for name in SHOWN)]
 
 

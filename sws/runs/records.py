@@ -67,6 +67,11 @@ class Run:
         return read_trace(self.folder / "trace.safetensors")
 
     @property
+    def ending(self) -> str | None:
+        """How it ended if it came to no result, such as ``diverged at step 120``."""
+        return self.metrics.get("status")
+
+    @property
     def code(self) -> Mapping[str, Any]:
         """``provenance.code``: commit, dirty, hash; empty if the run did not say."""
         code = self.metrics.get("provenance", {}).get("code", {})
@@ -109,7 +114,25 @@ def cases(pairs: Iterable[Pair], points: Points = MAIN) -> list[Case]:
 
 
 def read_run(results: Path, case: Case, seed: int) -> Run | None:
-    """The run's metrics, or None if it has not finished.
+    """The run's metrics, or None if it has not finished or came to no result.
+
+    Raises
+    ------
+    ResultsError
+        If ``metrics.json`` is damaged, incomplete, or belongs to another run.
+    """
+    run = read_record(results, case, seed)
+    return None if run is None or run.ending else run
+
+
+def read_endings(results: Path, case: Case, seeds: Iterable[int]) -> dict[int, str]:
+    """How runs ended that came to no result, by seed."""
+    found = (read_record(results, case, seed) for seed in seeds)
+    return {run.seed: run.ending for run in found if run is not None and run.ending}
+
+
+def read_record(results: Path, case: Case, seed: int) -> Run | None:
+    """What a run left, whether it came to a result or not; None if it has not finished.
 
     Raises
     ------
@@ -125,8 +148,11 @@ def read_run(results: Path, case: Case, seed: int) -> Run | None:
         raise ResultsError(
             f"{path}: not valid JSON ({error}); delete the folder and run it again"
         ) from None
-    missing = [name for name in REQUIRED if not isinstance(metrics, dict) or name not in metrics]
-    missing = missing or [f"cr.{rate}" for rate in RATES if rate not in metrics["cr"]]
+    known = isinstance(metrics, dict)
+    required = ("error_start_pct",) if known and metrics.get("status") else REQUIRED
+    missing = [name for name in required if not known or name not in metrics]
+    if not missing and required is REQUIRED:
+        missing = [f"cr.{rate}" for rate in RATES if rate not in metrics["cr"]]
     if missing:
         raise ResultsError(
             f"{path}: lacks {', '.join(missing)}; delete the folder and run it again"
@@ -141,6 +167,30 @@ def read_runs(results: Path, case: Case, seeds: Iterable[int]) -> list[Run]:
     """The finished runs of a case among ``seeds``, in that order."""
     found = (read_run(results, case, seed) for seed in seeds)
     return [run for run in found if run is not None]
+
+
+def records_of(results: Path, case: Case) -> list[Run]:
+    """All that was run of a case, by seed: of these results, else of the reference in them.
+
+    Runs that came to no result are among them; their ``ending`` says how.
+
+    Parameters
+    ----------
+    results : Path
+        Folder that holds ``runs/``, and perhaps ``reference/runs/``.
+    case : Case
+        What was run.
+    """
+    for folder in (Path(results), Path(results) / "reference"):
+        seeds = sorted(
+            int(path.parent.name.removeprefix("seed-"))
+            for path in (folder / "runs" / str(case)).glob("seed-*/metrics.json")
+            if path.parent.name.removeprefix("seed-").isdigit()
+        )
+        found = (read_record(folder, case, seed) for seed in seeds)
+        if runs := [run for run in found if run is not None]:
+            return runs
+    return []
 
 
 def discover(results: Path) -> dict[Case, list[int]]:
@@ -201,7 +251,37 @@ def checkpoint_root(results: Path, chosen: Path | None = None) -> Path:
     chosen : Path, optional
         What a configuration or a command says.
     """
-    return Path(chosen or os.environ.get("SWS_CHECKPOINT_ROOT") or Path(results) / ".checkpoints")
+    place = chosen or os.environ.get("SWS_CHECKPOINT_ROOT")
+    return Path(place).expanduser() if place else Path(results) / ".checkpoints"
+
+
+def start_folder(results: Path, pair: Pair, start: str, seed: int) -> Path:
+    """Where a pre-trained network lies; that which methods share has no name in its path.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of the results.
+    pair : (model, data set)
+        What was trained.
+    start : str
+        Name of the start; ``main`` is the shared one.
+    seed : int
+        Of the training.
+    """
+    folder = Path(results) / "pretrained" / "_".join(pair)
+    return (folder if start == "main" else folder / start) / f"seed-{seed}"
+
+
+def trials_start_folder(results: Path, pair: Pair, start: str, seed: int) -> Path:
+    """Where the start of a pair's trials lies, which was trained without the validation images."""
+    folder = Path(results) / "tuning" / "_".join(pair) / "pretrained"
+    return (folder if start == "main" else folder / start) / f"seed-{seed}"
+
+
+def rate_trial_folder(results: Path, name: str, seed: int) -> Path:
+    """Where a trial of the mixture's rates leaves ``trial.json`` and ``history.csv``."""
+    return Path(results) / "sensitivity" / name / f"seed-{seed}"
 
 
 def profile_path(results: Path, case: Case, seed: int) -> Path:

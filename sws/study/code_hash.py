@@ -1,8 +1,8 @@
 """A hash of the code that can change a result, and of nothing else.
 
 Followed is what a function *uses*, name by name: from a root such as
-``sws.study.stages:run_pretraining`` to the functions, classes and constants that it names, in its own
-module and in the modules that it imports them from, and on from there. Comments, docstrings,
+``sws.study.stages:run_pretraining`` to the functions, classes and constants that it names, in its
+own module and in the modules that it imports them from, and on from there. Comments, docstrings,
 formatting, import lines and the names of modules are no part of the hash: a module may be moved or
 renamed, and a function beside the one that is used may change.
 

@@ -66,11 +66,15 @@ class RunLock:
     def note(self, text: str) -> None:
         """Leave a line for those who ask what this run is doing; never a reason to fail."""
         with contextlib.suppress(OSError):
-            self.path.write_text(f"{os.getpid()} {socket.gethostname()}\n{text}\n")
+            self.path.write_text(
+                f"{os.getpid()} {socket.gethostname()}\n{text}\n",
+                encoding="utf-8",
+                errors="backslashreplace",  # a file's name need not be text
+            )
 
     def _holder(self) -> str:
         try:
-            pid, host = self.path.read_text().splitlines()[0].split()
+            pid, host = self.path.read_text(encoding="utf-8").splitlines()[0].split()
         except (OSError, ValueError, IndexError):
             return "another process"
         return f"process {pid}" + ("" if host == socket.gethostname() else f" on {host}")

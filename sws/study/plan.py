@@ -1,7 +1,7 @@
 """What to run: the pairs and seeds of each target, and what decides a stage's result.
 
 Everything that the workflow asks before a job starts is answered here, without a deep-learning
-framework: which pairs have data, how many threads a network wants, which settings, data and code a
+framework: which pairs have data, how many threads a network needs, which settings, data and code a
 result stands for.
 """
 
@@ -15,17 +15,29 @@ from pathlib import Path
 
 from sws.config import methods
 from sws.config.configuration import Configuration
-from sws.config.experiment import Experiment, load_experiment
+from sws.config.experiment import START, Experiment, load_experiment
 from sws.config.schema import ConfigurationError
+from sws.config.sections import Point
 from sws.data import datasets
 from sws.environment import CHECKOUT
 from sws.models import registry
 from sws.report.names import pair_title
-from sws.runs.records import Case, MethodPoint, Pair, checkpoint_root, profile_path, trials_path
+from sws.runs.records import (
+    Case,
+    MethodPoint,
+    Pair,
+    checkpoint_root,
+    profile_path,
+    start_folder,
+    trials_path,
+)
 from sws.study.code_hash import code_hash, roots
 
-CHECKOUT_EXPERIMENTS = CHECKOUT / "config" / "experiments"
 METHOD, POINT = methods.OURS, "main"
+FOLLOWING = tuple(
+    method.name for method in methods.METHODS if method.settings.follows is not Point.follows
+)
+"""Methods that may take a number from a finished run of another, which never is one of these."""
 
 DATASET_TARGETS: Mapping[str, str] = {
     "mnist": "mnist",
@@ -36,9 +48,11 @@ DATASET_TARGETS: Mapping[str, str] = {
 
 SMOKE_PAIRS = ("lenet-300-100_mnist-smoke", "lenet-5-caffe_mnist-smoke")
 SMOKE_SEEDS = (1,)
-TARGETS = ("all", *DATASET_TARGETS, "baselines", "smoke")
+AS_WRITTEN, LADDER = "paper", "ladder"
+TARGETS = ("all", *DATASET_TARGETS, "baselines", AS_WRITTEN, "smoke")
 COMPARING = ("baselines", "smoke")
-"""Targets that run every method at every point; the others run ours at its main point."""
+"""Targets that run every method at every point; the others run ours at its main point, and
+``paper`` also at the points that the paper and its tutorial describe."""
 PRIOR_CASES = ("lenet-300-100", "wrn-16-4", "vgg-16", "vgg-16-imagenet")
 PRIOR_ESTIMATORS = (
     *("broadcast", "exact", "tabulated"),
@@ -169,13 +183,45 @@ class Plan:
             pairs = tuple(p for p in pairs if split_pair(p)[1] == DATASET_TARGETS[name])
         elif name == "baselines":
             pairs = tuple(p for p in pairs if set(self.experiment(p).methods) - {METHOD})
+        elif name == AS_WRITTEN:
+            pairs = tuple(p for p in pairs if self.experiment(p).as_written)
+        elif name == LADDER:
+            pairs = tuple(p for p in pairs if self.experiment(p).ladder)
         missing = {pair: self.missing[pair] for pair in pairs if pair in self.missing}
         return Target(name, pairs, self.configuration.seeds, missing)
 
+    def start(self, pair: str, method: str, point: str) -> str:
+        """Name of the start that a point begins with."""
+        return self.experiment(pair).point(method, point).start
+
+    def start_files(self, pair: str, method: str, point: str, seed: str | int) -> list[str]:
+        """The pre-trained network that a run begins with, and what was measured of it."""
+        start = self.start(pair, method, point)
+        folder = start_folder(self.configuration.results, split_pair(pair), start, int(seed))
+        return [(folder / name).as_posix() for name in ("pretrained.safetensors", "metrics.json")]
+
+    def starts(self, target: str) -> list[Path]:
+        """Folders of the pre-trained networks that a target's runs begin with, each once."""
+        results, seeds = self.configuration.results, self.target(target).seeds
+        wanted = dict.fromkeys(
+            (case.pair, self.start("_".join(case.pair), case.method, case.point))
+            for case in self.cases(target)
+        )
+        return [start_folder(results, *one, seed) for one in wanted for seed in seeds]
+
     def identity(
-        self, stage: str, pair: str, method: str = METHOD, point: str = POINT
+        self,
+        stage: str,
+        pair: str,
+        method: str = METHOD,
+        point: str = POINT,
+        start: str = START,
     ) -> dict[str, str]:
         """What a stage's result stands for: a change of any of these makes it run again.
+
+        Parameters
+        ----------
+        stage : ``pretrain``, of ``start``, or ``compress``, of ``method`` at ``point``.
 
         Returns
         -------
@@ -183,7 +229,7 @@ class Plan:
         """
         experiment = self.experiment(pair)
         pretraining = stage == "pretrain"
-        section = experiment.pretraining if pretraining else experiment.point(method, point)
+        section = experiment.start(start) if pretraining else experiment.point(method, point)
         found = {
             "settings": section.fingerprint(),
             "data": datasets.digest(experiment.dataset),
@@ -230,12 +276,17 @@ class Plan:
         return int(self.threads(model) > 1)
 
     def environment(self) -> dict[str, str]:
-        """Variables by which jobs find raw data, checkpoints and nncodec, as absolute paths."""
-        found = {"SWS_CHECKPOINT_ROOT": str(self.checkpoint_root.absolute())}
-        if self.data_root:
-            found["SWS_DATA_ROOT"] = str(Path(self.data_root).expanduser().absolute())
+        """Variables by which jobs find raw data, checkpoints and nncodec, as absolute paths.
+
+        That of the raw data is there even if it is empty, so that no job looks for it elsewhere.
+        """
+        data = str(Path(self.data_root).expanduser().absolute()) if self.data_root else ""
+        found = {
+            "SWS_CHECKPOINT_ROOT": str(self.checkpoint_root.absolute()),
+            "SWS_DATA_ROOT": data,
+        }
         if self.configuration.nncodec:
-            found["SWS_NNCODEC"] = str(self.configuration.nncodec.expanduser().absolute())
+            found["SWS_NNCODEC"] = str(self.configuration.nncodec.absolute())
         return found
 
     def left_out(self) -> str:
@@ -249,9 +300,16 @@ class Plan:
         return [
             (case.folder(results, seed) / name).as_posix()
             for case in self.cases(target)
-            for seed in chosen.seeds
+            for seed in self.seeds(chosen, case)
             for name in names
         ]
+
+    def seeds(self, target: Target, case: Case) -> tuple[int, ...]:
+        """The seeds that a target runs of a case: a ladder may ask for fewer than configured."""
+        ladder = self.experiment("_".join(case.pair)).ladder
+        if target.name != LADDER or ladder is None:
+            return target.seeds
+        return target.seeds[: ladder.seeds]
 
     def cases(self, target: str) -> list[Case]:
         """What a target runs, of the pairs that have data."""
@@ -326,8 +384,22 @@ class Plan:
             ) from None
 
 
+def finished(results: str | Path) -> list[str]:
+    """What has run and been tried, here and in the reference: what claims are checked against."""
+    roots = (Path(results), Path(results) / "reference")
+    patterns = ("runs/*/*/*/seed-*/metrics.json", "sensitivity/*/seed-*/trial.json")
+    patterns += ("tuning/*/*/trials.csv",)
+    found = (path for root in roots for pattern in patterns for path in root.glob(pattern))
+    return sorted(path.as_posix() for path in found)
+
+
 def points(target: str, experiment: Experiment) -> tuple[MethodPoint, ...]:
-    """(method, point) of the runs that a target wants of an experiment."""
+    """(method, point) of the runs that a target needs of an experiment."""
+    if target == AS_WRITTEN:
+        return tuple((METHOD, point) for point in (POINT, *experiment.as_written))
+    if target == LADDER:
+        ends = (experiment.ladder.base, experiment.ladder.top) if experiment.ladder else ()
+        return tuple((METHOD, point) for point in (*ends, *experiment.ladder_points))
     if target not in COMPARING:
         return ((METHOD, POINT),)
     return tuple((method, point) for method, own in experiment.methods.items() for point in own)
@@ -343,13 +415,23 @@ def figure_names(target: str) -> list[str]:
     return [name for name in figures.FIGURES if target in COMPARING or name not in comparing]
 
 
+def config_places(name: str) -> list[Path]:
+    """Where a part of ``config/`` is looked for: in the working directory, then in the checkout."""
+    return [Path("config", name), CHECKOUT / "config" / name]
+
+
+def find_config(name: str = "config.yaml") -> Path | None:
+    """A file of ``config/``, in the first of :func:`config_places` that has it."""
+    return next((path for path in config_places(name) if path.is_file()), None)
+
+
 def find_experiment(name: str | Path, folder: Path | None = None) -> Experiment:
     """Read the experiment of a pair, or an experiment file.
 
     Parameters
     ----------
     name : ``<model>_<dataset>``, or the path of a YAML file.
-    folder : where to look for pairs; by default ``config/experiments`` here, then in the checkout.
+    folder : where to look for pairs; by default ``experiments`` in each of :func:`config_places`.
 
     Raises
     ------
@@ -358,7 +440,7 @@ def find_experiment(name: str | Path, folder: Path | None = None) -> Experiment:
     """
     if str(name).endswith((".yaml", ".yml")):
         return _read(Path(name))
-    places = [Path(folder)] if folder else [Path("config/experiments"), CHECKOUT_EXPERIMENTS]
+    places = [Path(folder)] if folder else config_places("experiments")
     found = [path for place in places if (path := place / f"{name}.yaml").is_file()]
     if not found:
         known = sorted({path.stem for place in places for path in place.glob("*.yaml")})

@@ -69,11 +69,10 @@ def _git(*arguments: str) -> str | None:
         done = subprocess.run(
             ["git", "-C", str(CHECKOUT), *arguments],
             capture_output=True,
-            text=True,
             timeout=60,
             env=environment,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return os.fsdecode(done.stdout).strip()

@@ -30,14 +30,21 @@ from sws.runs.records import (
     Run,
     cases,
     profile_path,
-    read_run,
+    read_record,
     trials_path,
 )
-from sws.study.plan import METHOD, POINT
+from sws.study.plan import LADDER, METHOD, POINT
 
 MANIFEST = "manifest.json"
 README = "README.md"
-STUDIES = "studies"  # a target that has a table and a figure, and no runs
+WEIGHTS = "pretrained.safetensors"
+START_FILES = (WEIGHTS, "metrics.json", "history.csv")
+LARGEST_START = 16 * 2**20
+"""Bytes of a start that a repository still holds as a file."""
+
+SENSITIVITY, CLAIMS = "sensitivity", "claims"
+STUDIES = ("studies", SENSITIVITY, CLAIMS)  # targets that have tables, and no runs of a method
+WITHOUT_TABLE_1 = (*STUDIES, LADDER)
 
 
 def publish(
@@ -49,6 +56,7 @@ def publish(
     targets: Sequence[str] = ("mnist",),
     partial: bool = False,
     replace: bool = False,
+    starts: bool = False,
 ) -> tuple[Path, list[Case]]:
     """Copy runs, tables, figures and tuning trials into ``reference``.
 
@@ -60,6 +68,8 @@ def publish(
     targets : which tables and figures belong to them; ``studies`` has no cases.
     partial : publish the seeds of a case that have run, rather than refuse if one has not.
     replace : drop whatever else the present reference holds.
+    starts : publish the networks that the runs began with too, as files of up to
+        :data:`LARGEST_START` bytes and of larger ones the SHA-256.
 
     Returns
     -------
@@ -69,15 +79,16 @@ def publish(
     ------
     ResultsError
         If a run, table, figure or trial is missing, a run comes from uncommitted changes or from
-        another commit than the other seeds of its case, or the tables were made from other runs.
+        another commit than the other seeds of its case, the tables were made from other runs, or
+        the reference keeps another start than that of the runs and ``starts`` is not set.
         Nothing has changed then.
     """
     results, reference = Path(results), Path(reference)
     wanted = cases(pairs, points)
-    if not targets or (set(targets) != {STUDIES} and not (wanted and seeds)):
+    if not targets or (not set(targets) <= set(STUDIES) and not (wanted and seeds)):
         raise ResultsError("nothing to publish; name pairs, seeds and targets")
     ready = {
-        case: [seed for seed in seeds if not partial or read_run(results, case, seed)]
+        case: [seed for seed in seeds if not partial or read_record(results, case, seed)]
         for case in wanted
     }
     left_out = [case for case in wanted if not ready[case]]
@@ -86,35 +97,53 @@ def publish(
     commits = _clean_commits(runs)
     folders = _target_folders(results, targets)
     trials = _tuning(results, wanted)
-    _match(results, [target for target in targets if target != STUDIES], wanted, seeds)
-    files = [run.folder / name for run in runs for name in _files(run.case)]
+    _match(results, [target for target in targets if target not in WITHOUT_TABLE_1], wanted, seeds)
+    files = [run.folder / name for run in runs for name in _files(run)]
     profiles = (profile_path(results, run.case, run.seed) for run in runs)
     files += [path for path in profiles if path.is_file()]
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    if SENSITIVITY in targets:
+        files += sorted((results / SENSITIVITY).glob("*/seed-*/[a-z]*"))
     sources = {path.relative_to(results): path for path in files} | trials
-    kept = _kept(reference, results, wanted, folders, everything=not replace)
+    pairs_seeds = sorted({(case.pair, seed) for case in wanted for seed in ready[case]})
+    begun = [Path("pretrained", "_".join(pair), f"seed-{seed}") for pair, seed in pairs_seeds]
+    hashes = {}
+    if starts:
+        for place in begun:
+            copied, hashed = _start(results, place)
+            sources, hashes = sources | copied, hashes | hashed
+    else:
+        _same_starts(results, reference, begun)
+    superseded = [folder.relative_to(results) for folder in folders]
+    superseded += [Path(kind, str(case)) for case in wanted for kind in ("runs", "profiles")]
+    superseded += begun if starts else []
+    kept = _kept(reference, superseded, everything=not replace)
     sources = {path.relative_to(reference): path for path in kept} | sources
     found = {
         str(case): {"commit": commit, "seeds": ready[case]} for case, commit in commits.items()
     }
     if not replace:
         found = _present(reference) | found
-    _swap(reference, sources, found)
+    _swap(reference, sources, hashes, found)
     return reference, left_out
 
 
-def _files(case: Case) -> list[str]:
+def _files(run: Run) -> list[str]:
     """Files of a run to copy. Traces are megabytes, and figures draw those of one case a pair."""
-    drawn = (case.method, case.point) == (METHOD, POINT)
+    if run.ending:
+        return ["metrics.json", "history.csv"]
+    drawn = (run.case.method, run.case.point) == (METHOD, POINT)
     return [name for name in RUN_FILES if drawn or name != "trace.safetensors"]
 
 
 def _complete(results: Path, case: Case, seed: int) -> Run:
     """A run that has all of the files to copy; a copy of a reference does."""
-    run = read_run(results, case, seed)
+    run = read_record(results, case, seed)
     if run is None:
         raise ResultsError(f"{case} seed {seed} has not run; run it, or publish without it")
-    for name in _files(case):
+    if run.ending:
+        return run
+    for name in _files(run):
         if not (run.folder / name).is_file():
             raise ResultsError(
                 f"{run.folder / name} is missing; delete the folder and run it again"
@@ -148,7 +177,12 @@ def _clean_commits(runs: Sequence[Run]) -> dict[Case, str]:
 
 
 def _target_folders(results: Path, targets: Sequence[str]) -> list[Path]:
-    folders = [results / kind / target for target in targets for kind in ("tables", "figures")]
+    folders = [
+        results / kind / target
+        for target in targets
+        for kind in ("tables", "figures")
+        if (kind, target) != ("figures", CLAIMS)
+    ]
     for folder in folders:
         if not folder.is_dir() or not any(path.is_file() for path in folder.rglob("*")):
             raise ResultsError(
@@ -175,9 +209,7 @@ def _match(
     literature = published.read()
     expected: dict[str, Case] = {}
     for case in wanted:
-        rows = table1.rows(
-            results, [case.pair], seeds, [(case.method, case.point)], (), literature
-        )
+        rows = table1.rows(results, [case.pair], seeds, [(case.method, case.point)], (), literature)
         own = [row for row in rows if row["source"] == "measured"]
         expected |= dict.fromkeys(to_csv(own, table1.COLUMNS).splitlines()[1:], case)
     shown: set[str] = set()
@@ -214,16 +246,43 @@ def _present(reference: Path) -> dict[str, Any]:
     return json.loads(manifest.read_text(encoding="utf-8")).get("cases", {})
 
 
-def _kept(
-    reference: Path,
-    results: Path,
-    wanted: Sequence[Case],
-    folders: Sequence[Path],
-    everything: bool,
-) -> list[Path]:
-    """Files of the present reference that are about other cases and targets, or its README only."""
-    superseded = [folder.relative_to(results) for folder in folders]
-    superseded += [Path(kind, str(case)) for case in wanted for kind in ("runs", "profiles")]
+def _start(results: Path, place: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """Files to copy of a start, and the line of its SHA-256 where the network is too large.
+
+    Returns
+    -------
+    place → file, and place → text in the form that ``sha256sum --check`` reads.
+    """
+    for name in START_FILES:
+        if not (results / place / name).is_file():
+            raise ResultsError(f"{results / place / name} is missing; pre-train it again")
+    metrics = json.loads((results / place / "metrics.json").read_text(encoding="utf-8"))
+    if metrics["provenance"]["code"].get("dirty") is not False:
+        raise ResultsError(
+            f"{results / place}: made from uncommitted changes, or outside a git clone; commit "
+            "them and pre-train it again"
+        )
+    sources = {place / name: results / place / name for name in START_FILES}
+    weights = sources[place / WEIGHTS]
+    if weights.stat().st_size <= LARGEST_START:
+        return sources, {}
+    del sources[place / WEIGHTS]
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return sources, {place / f"{WEIGHTS}.sha256": f"{digest}  {WEIGHTS}\n"}
+
+
+def _same_starts(results: Path, reference: Path, places: Sequence[Path]) -> None:
+    """Runs must not stand in a reference beside a start that they did not begin with."""
+    for place in places:
+        kept, own = reference / place / "metrics.json", results / place / "metrics.json"
+        if kept.is_file() and own.is_file() and kept.read_bytes() != own.read_bytes():
+            raise ResultsError(
+                f"{kept.parent} is another start than {own.parent}; publish with --starts"
+            )
+
+
+def _kept(reference: Path, superseded: Sequence[Path], everything: bool) -> list[Path]:
+    """Files of the present reference that stay, or its README only."""
     return [
         path
         for path in sorted(reference.rglob("*"))
@@ -234,8 +293,13 @@ def _kept(
     ]
 
 
-def _swap(reference: Path, sources: Mapping[Path, Path], found: Mapping[str, Any]) -> None:
-    """Copy everything (place → from where) beside the reference, and put it in its place."""
+def _swap(
+    reference: Path,
+    sources: Mapping[Path, Path],
+    texts: Mapping[Path, str],
+    found: Mapping[str, Any],
+) -> None:
+    """Put everything (place → from where, or text) beside the reference, and in its place."""
     beside = reference.with_name(f".{reference.name}.new-{os.getpid()}")
     old = reference.with_name(f".{reference.name}.old-{os.getpid()}")
     hashes = {}
@@ -246,6 +310,9 @@ def _swap(reference: Path, sources: Mapping[Path, Path], found: Mapping[str, Any
             shutil.copyfile(path, target)
             if relative != Path(README):  # people write it
                 hashes[relative.as_posix()] = hashlib.sha256(target.read_bytes()).hexdigest()
+        for relative, text in texts.items():
+            (beside / relative).write_text(text, encoding="utf-8", newline="\n")
+            hashes[relative.as_posix()] = hashlib.sha256(text.encode()).hexdigest()
         manifest = {"cases": dict(sorted(found.items())), "sha256": dict(sorted(hashes.items()))}
         text = json.dumps(manifest, indent=1) + "\n"
         (beside / MANIFEST).write_text(text, encoding="utf-8", newline="\n")

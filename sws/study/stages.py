@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import resource
 import shutil
@@ -22,8 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from sws import codec
@@ -31,21 +31,35 @@ from sws.codec import rates
 from sws.compression.process import Compressed, CompressionTask
 from sws.compression.trace import serialize
 from sws.config import methods
-from sws.config.experiment import Experiment
-from sws.config.schema import Settings
-from sws.config.sections import Point
-from sws.data.batches import TensorBatches
+from sws.config.experiment import START, Experiment
+from sws.config.schema import ConfigurationError, Settings
+from sws.config.sections import Point, Pretraining
+from sws.data.batches import ScaledBatches, TensorBatches
 from sws.errors import InputError, MissingFileError
+from sws.network.batch_norm import modes_kept
+from sws.network.from_module import RangeError
 from sws.network.quantized import Architecture, QuantizedNetwork
 from sws.network.to_module import build_module
 from sws.runs import records
 from sws.study import provenance
 from sws.study.code_hash import roots
 from sws.study.locks import RunLock
+from sws.study.starts import CURVE, METRICS, WEIGHTS, load_pretrained, start_metrics, take
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import protected
-from sws.training.loop import DivergedError, FitSettings, Method, Stopwatch, fit
+from sws.training.loop import (
+    Batches,
+    DivergedError,
+    FitSettings,
+    History,
+    Hooks,
+    Stopwatch,
+    computes_bfloat16,
+    fit,
+)
 from sws.training.on_device import Task
+
+LOG = logging.getLogger(__name__)
 
 HISTORY = (
     "epoch", "learning_rate", "loss", "cross_entropy", "complexity",
@@ -130,45 +144,79 @@ def _peak_memory_mb() -> float:
 
 
 def run_pretraining(
-    experiment: Experiment, seed: int, results: Path, *, checkpoints: Path, progress: bool = False
+    experiment: Experiment,
+    seed: int,
+    results: Path,
+    *,
+    checkpoints: Path,
+    progress: bool = False,
+    start: str = START,
+    given: Path | None = None,
+    for_trials: bool = False,
 ) -> Path:
     """Train the network on the whole training set; the test set is read once, at the end.
+
+    Parameters
+    ----------
+    given : a ``pretrained.safetensors`` to take in place of training, checked by
+        :func:`sws.study.starts.take`.
+    for_trials : train without the validation images, which the error is then measured on.
 
     Returns
     -------
     The folder with ``pretrained.safetensors``, ``metrics.json`` and ``history.csv``.
     """
     set_up()
-    folder = Path(results) / "pretrained" / experiment.pair / f"seed-{seed}"
+    pair = (experiment.model, experiment.dataset)
+    folder = records.start_folder(results, pair, start, seed)
+    if for_trials:
+        folder = records.trials_start_folder(results, pair, start, seed)
     with RunLock(folder):
-        task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
-        pretrain_on(experiment, seed, task, folder, Path(checkpoints), progress)
+        hold_out = experiment.hold_out or for_trials
+        task = Task.load(experiment.dataset, hold_out=hold_out, test=not for_trials)
+        if given is None:
+            pretrain_on(experiment, seed, task, folder, Path(checkpoints), progress, start)
+        else:
+            with _outputs(folder) as scratch:
+                take(experiment, seed, given, task, scratch)
     return folder
 
 
 def pretrain_on(
-    experiment: Experiment, seed: int, task: Task, folder: Path, checkpoints: Path, progress: bool
+    experiment: Experiment,
+    seed: int,
+    task: Task,
+    folder: Path,
+    checkpoints: Path,
+    progress: bool,
+    start: str = START,
 ) -> None:
     """Train on a task from scratch; the network's files go to ``folder``, which is locked."""
-    settings = experiment.pretraining
+    settings = experiment.start(start)
     origin = _provenance("pretrain", settings, experiment, task)
     identity = _identity(origin, seed, images=str(task.images), model=experiment.model)
-    checkpoint = Checkpoint(checkpoints / _below(folder) / "pretrain.pt", identity)
+    checkpoint = Checkpoint(checkpoints / below_results(folder) / "pretrain.pt", identity)
     torch.manual_seed(seed)
     model = task.build(experiment.model)
     fitting = FitSettings(
         settings.epochs,
         settings.learning_rate,
+        settings.final_rate,
         weight_decay=settings.weight_decay,
         bfloat16=settings.bfloat16,
         warm_up=settings.warm_up,
         optimizer=settings.optimizer,
+        decay=settings.decay,
+        label_smoothing=settings.label_smoothing,
+        average=settings.average,
     )
+    if settings.bfloat16 and not computes_bfloat16(task.device):
+        LOG.info("pretrain: float32, since this processor has no instructions for bfloat16")
     with Stopwatch() as watch:
         history = fit(
             model,
-            task.batches(settings.batch_size, seed, settings.augmentation),
-            Method(),
+            _pretraining_batches(experiment, settings, task, model, seed),
+            Hooks(),
             fitting,
             seed=seed,
             checkpoint=checkpoint,
@@ -189,10 +237,37 @@ def pretrain_on(
     }
     with _outputs(folder) as scratch:
         state = {k: v.contiguous().cpu() for k, v in model.state_dict().items()}
-        save_file(state, scratch / "pretrained.safetensors")
-        history.write(scratch / "history.csv", [c for c in HISTORY if c in history.rows[0]])
-        _write_json(scratch / "metrics.json", metrics)
+        save_file(state, scratch / WEIGHTS)
+        history.write(scratch / CURVE, [c for c in HISTORY if c in history.rows[0]])
+        _write_json(scratch / METRICS, metrics)
     checkpoint.remove()
+
+
+def _pretraining_batches(
+    experiment: Experiment, settings: Pretraining, task: Task, model: nn.Module, seed: int
+) -> Batches:
+    """The task's batches, in the image sizes that the settings ask for.
+
+    Raises
+    ------
+    ConfigurationError
+        If the network does not take images of one of the sizes.
+    """
+    batches = task.batches(settings.batch_size, seed, settings.augmentation)
+    if not settings.image_sides:
+        return batches
+    channels, *_ = task.dataset.input_shape
+    for _, side in settings.image_sides:
+        image = torch.zeros(1, channels, side, side, device=task.device)
+        try:
+            with modes_kept(model), torch.inference_mode():
+                model.eval()(image)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"image_sides: {experiment.model} does not take images of {side} × {side} pixels"
+            ) from error
+    sides = tuple((at * settings.epochs, side) for at, side in settings.image_sides)
+    return ScaledBatches(batches, sides)
 
 
 def _watch(task: Task) -> Callable[[nn.Module], float] | None:
@@ -206,7 +281,7 @@ def _validation(task: Task, model: nn.Module) -> dict[str, float]:
     return {} if watch is None else {"error_val_pct": watch(model)}
 
 
-def _below(folder: Path) -> Path:
+def below_results(folder: Path) -> Path:
     """The end of a result folder's path, from ``runs`` (or the like) on: where checkpoints go."""
     parts = folder.parts
     start = min(parts.index(p) for p in ("pretrained", "runs", "tuning") if p in parts)
@@ -217,34 +292,6 @@ def _count_trials(results: Path, experiment: Experiment, method: str) -> int:
     """Trials that led to the settings: those of these results, or of the reference."""
     pair = (experiment.model, experiment.dataset)
     return len({trial.trial for trial in records.read_trials(results, pair, method)})
-
-
-def _start_metrics(folder: Path) -> dict[str, Any]:
-    """What was measured of the pre-trained network."""
-    path = folder / "metrics.json"
-    if not path.exists():
-        raise MissingFileError(
-            f"{path}: no pre-trained network; run 'sws pretrain' for this pair and seed first"
-        )
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def load_pretrained(experiment: Experiment, task: Task, folder: Path) -> nn.Module:
-    """The network that :func:`pretrain_on` left in a folder, on the task's device."""
-    path = folder / "pretrained.safetensors"
-    if not path.exists():
-        raise MissingFileError(
-            f"{path}: no pre-trained network; run 'sws pretrain' for this pair and seed first"
-        )
-    model = task.build(experiment.model)
-    try:
-        model.load_state_dict(load_file(path, device=str(task.device)))
-    except (RuntimeError, SafetensorError):
-        raise InputError(
-            f"{path}: damaged, or of another network than {experiment.model}; "
-            "delete the folder and run 'sws pretrain' again"
-        ) from None
-    return model
 
 
 # --- compress -------------------------------------------------------------------------------------
@@ -265,24 +312,28 @@ def run_compression(
     Returns
     -------
     The folder with ``metrics.json``, ``model.sws``, ``history.csv`` and ``trace.safetensors``.
+
+    Raises
+    ------
+    DivergedError
+        If a point of the table diverged. Of points as written and of a ladder that is the result:
+        ``metrics.json`` has a ``status`` that says so, and neither errors nor sizes.
     """
     set_up()
     settings = experiment.point(method, point)
     results = Path(results)
-    start = results / "pretrained" / experiment.pair / f"seed-{seed}"
+    pair = (experiment.model, experiment.dataset)
+    start = records.start_folder(results, pair, settings.start, seed)
     folder = results / "runs" / experiment.pair / method / point / f"seed-{seed}"
     with RunLock(folder):
         task = Task.load(experiment.dataset, hold_out=experiment.hold_out)
-        before = _start_metrics(start)
+        before = start_metrics(start)
         if settings.follows is not None:
             followed = records.Case(experiment.model, experiment.dataset, *settings.follows)
             settings = method_module(method).following(
                 settings, _followed_metrics(results, followed, seed)
             )
-        outcome = compress_on(
-            experiment, method, settings, seed, task, start, folder, checkpoints, progress
-        )
-        metrics = {
+        told = {
             "model": experiment.model,
             "dataset": experiment.dataset,
             "method": method,
@@ -290,9 +341,22 @@ def run_compression(
             "seed": seed,
             "n_train": task.images,
             "tuning_trials": _count_trials(results, experiment, method),
+            "start": settings.start,
             "error_start_pct": before["error_start_pct"],
-            **outcome.metrics,
         }
+        try:
+            outcome = compress_on(
+                experiment, method, settings, seed, task, start, folder, checkpoints, progress
+            )
+        except (DivergedError, RangeError) as error:
+            if point in experiment.methods[method]:
+                raise  # a row of the table needs a file; of what others wrote, this is the result
+            LOG.warning("%s", error)
+            origin = _provenance("compress", settings, experiment, task, method)
+            _record_divergence(folder, error, told | {"provenance": origin})
+            shutil.rmtree(Path(checkpoints) / below_results(folder), ignore_errors=True)
+            return folder
+        metrics = told | outcome.metrics
         metrics["seconds"] = {"pretrain": before["seconds"]["pretrain"], **metrics["seconds"]}
         names = {"model": experiment.model, "dataset": experiment.dataset, "method": method}
         with _outputs(folder) as scratch:
@@ -305,6 +369,19 @@ def run_compression(
             _write_json(scratch / "metrics.json", metrics)
         outcome.remove_checkpoints()
     return folder
+
+
+def _record_divergence(
+    folder: Path, error: DivergedError | RangeError, told: Mapping[str, Any]
+) -> None:
+    """Leave how it ended, and the history until then; file and trace are there and empty."""
+    with _outputs(folder) as scratch:
+        for name in ("model.sws", "trace.safetensors"):
+            (scratch / name).write_bytes(b"")
+        rows = [row | {"stage": "retrain"} for row in getattr(error, "rows", [])]
+        History(rows).write(scratch / "history.csv", HISTORY)
+        ending = {"status": error.outcome, "message": str(error)}
+        _write_json(scratch / "metrics.json", {**told, **ending})
 
 
 def _followed_metrics(results: Path, case: records.Case, seed: int) -> dict[str, Any]:
@@ -351,7 +428,7 @@ def compress_on(
     saved: dict[str, Checkpoint] = {}
 
     def checkpoint(phase: str) -> Checkpoint:
-        path = Path(checkpoints) / _below(folder) / f"{phase}.pt"
+        path = Path(checkpoints) / below_results(folder) / f"{phase}.pt"
         return saved.setdefault(phase, Checkpoint(path, identity))
 
     first_layer, first = next((n, p) for n, p in model.named_parameters() if p.ndim > 1)
@@ -408,7 +485,8 @@ def _sizes(network: QuantizedNetwork, data: bytes, components: int) -> dict[str,
     if not network.nonzeros:
         raise DivergedError(
             "every weight of the network in the file is 0; lower τ, the quality parameter or c, or "
-            "ask for more weights"
+            "ask for more weights",
+            "collapsed: no weight is left",
         )
     cr = rates.rates(network, len(data))
     parts = codec.describe(data).bytes

@@ -70,8 +70,7 @@ def jobs(
     roots = results, logs, checkpoints or plan.checkpoint_root
     configured = plan.configuration.results
     runs = [results / Path(p).relative_to(configured) for p in plan.run_files(target, PROOF)]
-    start = results / "pretrained"
-    starts = [start / pair / f"seed-{s}" / PROOF for pair in chosen.runnable for s in chosen.seeds]
+    starts = [results / path.relative_to(configured) / PROOF for path in plan.starts(target)]
     sets = dict.fromkeys(pair.partition("_")[2] for pair in chosen.runnable)
     found = [
         Job("data", name, None, results / "data" / f"{name}.json", logs / "data" / f"{name}.log")
@@ -166,7 +165,7 @@ def is_held(lock: Path) -> bool:
 def read_lock(lock: Path) -> tuple[str, str]:
     """The process that holds a lock, or held it last, and its last line; empty if there is none."""
     try:
-        first, _, note = lock.read_text(encoding="utf-8").partition("\n")
+        first, _, note = lock.read_text(encoding="utf-8", errors="replace").partition("\n")
     except OSError:
         return "", ""
     pid, _, host = first.partition(" ")

@@ -8,27 +8,38 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from sws.config.experiment import Experiment
+from sws.config.ladder import laid_over
 from sws.config.schema import ConfigurationError, validated
 from sws.config.sections import Point
 from sws.files import write_text
+from sws.network.from_module import RangeError
 from sws.report.table import to_csv
-from sws.runs.records import trials_path
+from sws.runs.records import start_folder, trials_path, trials_start_folder
+from sws.runs.seeds import over_seeds
 from sws.study.locks import RunLock
-from sws.study.stages import compress_on, load_pretrained, method_module, pretrain_on, set_up
-from sws.training.loop import Stopwatch
+from sws.study.stages import (
+    below_results,
+    compress_on,
+    method_module,
+    pretrain_on,
+    set_up,
+)
+from sws.study.starts import load_pretrained
+from sws.training.loop import DivergedError, History, Stopwatch
 from sws.training.on_device import Task
 
 TRIALS = (
-    "trial", "seed", "settings", "n_train", "epochs", "error_start_val_pct", "error_end_val_pct",
-    "file_bytes", "cr_file", "cr_huffman", "nonzero_pct", "seconds", "main", "note",
+    "trial", "seed", "settings", "n_train", "epochs", "error_start_val_pct",
+    "error_retrained_val_pct", "error_end_val_pct", "file_bytes", "cr_file", "cr_huffman", "cr_han",
+    "nonzero_pct", "components", "seconds", "main", "note",
 )  # fmt: skip
 
 
@@ -41,17 +52,21 @@ def tune(
     *,
     checkpoints: Path,
     progress: bool = False,
+    point: str = "main",
 ) -> Path:
     """Try settings on a validation split; the test set is not read.
 
     Every trial starts from a network pre-trained without the validation images, one a seed, which
     all trials share. A trial that is in the table already is not run again. At the end, ``main``
     marks the smallest mean file whose mean error is at most ``allowed_rise_pct`` above its start;
-    of trials that all match one size, that with the smallest mean error.
+    of trials that all match one size, that with the smallest mean error. A trial that diverges has
+    a row without numbers, whose note says how.
 
     Parameters
     ----------
-    candidates : YAML, name → what differs from the experiment's point ``main``.
+    candidates : YAML, name → what differs from the point.
+    point : from which the candidates differ; trials beside another than ``main`` have a table of
+        their own, in a folder ``<method>.<point>``.
 
     Returns
     -------
@@ -63,9 +78,10 @@ def tune(
         If the candidates cannot be read, or one has the name of a trial of other settings.
     """
     set_up()
-    folder = Path(results) / "tuning" / experiment.pair / method
+    name = method if point == "main" else f"{method}.{point}"
+    folder = Path(results) / "tuning" / experiment.pair / name
     table = folder / "trials.csv"
-    trials = _read_candidates(candidates, experiment.point(method, "main"))
+    trials = _read_candidates(candidates, experiment.point(method, point))
     with RunLock(folder):
         task = Task.load(experiment.dataset, hold_out=True, test=False)
         rows = _read_trials(table)
@@ -86,10 +102,9 @@ def tune(
                         rows, experiment.allowed_rise_pct, matched=settings.follows is not None
                     ),
                 )
-                print(
-                    f"{name} seed {seed}: {row['error_start_val_pct']} → "
-                    f"{row['error_end_val_pct']} % at {row['file_bytes']} bytes"
-                )
+                end = f"{row['error_end_val_pct']} % at {row['file_bytes']} bytes"
+                end = row["note"] or end
+                print(f"{name} seed {seed}: {row['error_start_val_pct']} → {end}", flush=True)
     return table
 
 
@@ -102,19 +117,9 @@ def _read_candidates(path: Path, base: Point) -> dict[str, Point]:
         raise ConfigurationError(f"{path}: expected names, each with settings to try")
     values = base.model_dump(mode="json")
     return {
-        name: validated(type(base), _merged(values, changes or {}), f"{path}: {name}")
+        name: validated(type(base), laid_over(values, changes or {}), f"{path}: {name}")
         for name, changes in listed.items()
     }
-
-
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes laid over a mapping, section by section; a hyper-prior is replaced as a whole."""
-    merged = dict(base)
-    for key, value in changes.items():
-        deep = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        replace = key in ("zero_precision", "precision")
-        merged[key] = _merged(merged[key], value) if deep and not replace else value
-    return merged
 
 
 def _trial(
@@ -128,34 +133,82 @@ def _trial(
     checkpoints: Path,
     progress: bool,
 ) -> dict[str, str]:
-    start = folder.parent / "pretrained" / f"seed-{seed}"
+    start = validation_start(experiment, folder, settings.start, seed)
     if not (start / "metrics.json").exists():
         with RunLock(start):
-            pretrain_on(experiment, seed, task, start, Path(checkpoints), progress)
-    before = task.error(load_pretrained(experiment, task, start))
+            pretrain_on(experiment, seed, task, start, Path(checkpoints), progress, settings.start)
+    row = dict.fromkeys(TRIALS, "")
+    row |= {"trial": name, "seed": str(seed), "n_train": str(task.images), "main": "0"}
+    row["settings"] = json.dumps(settings.model_dump(mode="json"), separators=(",", ":"))
+    row["error_start_val_pct"] = f"{task.error(load_pretrained(experiment, task, start)):.2f}"
     with Stopwatch() as watch:
-        outcome = compress_on(
+        told, history = measured(
             experiment, method, settings, seed, task, start, folder / name / f"seed-{seed}",
             checkpoints, progress,
         )  # fmt: skip
+    return row | told | {"epochs": str(len(history.rows)), "seconds": f"{watch.seconds:.0f}"}
+
+
+def measured(
+    experiment: Experiment,
+    method: str,
+    settings: Point,
+    seed: int,
+    task: Task,
+    start: Path,
+    folder: Path,
+    checkpoints: Path,
+    progress: bool,
+) -> tuple[dict[str, str], History]:
+    """What a trial has to say of its end, in columns of :data:`TRIALS`, and its history.
+
+    A trial that diverges says so in ``note``, and nothing else.
+
+    Parameters
+    ----------
+    start, folder : where the network to begin with lies; what the checkpoints are called after.
+    """
+    try:
+        outcome = compress_on(
+            experiment, method, settings, seed, task, start, folder, checkpoints, progress
+        )
+    except (DivergedError, RangeError) as error:
+        shutil.rmtree(Path(checkpoints) / below_results(folder), ignore_errors=True)
+        return {"note": error.outcome}, History(getattr(error, "rows", []))
     outcome.remove_checkpoints()
-    epochs = len(outcome.compressed.history.rows)
-    return {
-        "trial": name,
-        "seed": str(seed),
-        "settings": json.dumps(settings.model_dump(mode="json"), separators=(",", ":")),
-        "n_train": str(task.images),
-        "epochs": str(epochs),
-        "error_start_val_pct": f"{before:.2f}",
-        "error_end_val_pct": f"{outcome.metrics['error_end_pct']:.2f}",
+    found, cr = outcome.metrics, outcome.metrics["cr"]
+    told = {
+        "error_retrained_val_pct": f"{found['error_retrained_pct']:.2f}",
+        "error_end_val_pct": f"{found['error_end_pct']:.2f}",
         "file_bytes": str(len(outcome.data)),
-        "cr_file": f"{outcome.metrics['cr']['file']:.2f}",
-        "cr_huffman": f"{outcome.metrics['cr']['huffman']:.2f}",
-        "nonzero_pct": f"{outcome.metrics['nonzero_pct']:.3f}",
-        "seconds": f"{watch.seconds:.0f}",
-        "main": "0",
-        "note": "",
+        "cr_file": f"{cr['file']:.2f}",
+        "cr_huffman": f"{cr['huffman']:.2f}",
+        "cr_han": f"{cr['han']:.2f}",
+        "nonzero_pct": f"{found['nonzero_pct']:.3f}",
+        "components": str(found["components"]),
     }
+    return told, outcome.compressed.history
+
+
+def validation_start(experiment: Experiment, folder: Path, start: str, seed: int) -> Path:
+    """Where a network lies, trained yet or not, that has not seen the validation images.
+
+    Where the study holds these out itself, its own start is that network.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a method's trials.
+    start : str
+        Name of the start.
+    seed : int
+        Of the training.
+    """
+    pair = (experiment.model, experiment.dataset)
+    own = start_folder(folder.parents[2], pair, start, seed)
+    if experiment.hold_out and (own / "metrics.json").exists():
+        return own
+    return trials_start_folder(folder.parents[2], pair, start, seed)
 
 
 def _followed(
@@ -221,11 +274,11 @@ def mark_main(
     seeds = {r["seed"] for r in rows}
     means: dict[str, tuple[float, float]] = {}
     for name in dict.fromkeys(r["trial"] for r in rows):
-        own = [r for r in rows if r["trial"] == name]
+        own = [r for r in rows if r["trial"] == name and r["error_end_val_pct"]]
         if {r["seed"] for r in own} == seeds:
-            rise = [float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own]
-            size = [float(r["file_bytes"]) for r in own]
-            means[name] = (float(np.mean(rise)), float(np.mean(size)))
+            rise = (float(r["error_end_val_pct"]) - float(r["error_start_val_pct"]) for r in own)
+            size = (float(r["file_bytes"]) for r in own)
+            means[name] = (over_seeds(rise).mean, over_seeds(size).mean)
     if matched:
         fitting = {n: rise for n, (rise, _) in means.items()}
     else:

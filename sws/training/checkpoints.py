@@ -26,8 +26,10 @@ class Checkpoint:
 
     Attributes
     ----------
-    path : of the file; its folder is made when needed.
-    identity : everything that decides the bytes of the result, as flat strings.
+    path : Path
+        Of the file; its folder is made when needed.
+    identity : mapping of str to str
+        Everything that decides the bytes of the result, as flat strings.
     """
 
     path: Path

@@ -21,9 +21,16 @@ def error_pct(
 
     Parameters
     ----------
-    inputs : what the network takes, on its device; or what ``prepare`` makes that of.
-    labels : (N,) int64.
-    prepare : applied to each batch, such as :class:`sws.data.augmentation.Preparation`.
+    model : nn.Module
+        The classifier; its modes are put back.
+    inputs : Tensor
+        What the network takes, on its device; or what ``prepare`` makes that of.
+    labels : Tensor
+        (N,) int64.
+    batch_size : int
+        Images at a time.
+    prepare : callable, optional
+        Applied to each batch, such as :class:`sws.data.augmentation.Preparation`.
     """
     with modes_kept(model), torch.inference_mode():
         model.eval()

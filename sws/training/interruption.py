@@ -15,9 +15,6 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-STATUS = 75
-"""Exit status of a run that stopped on a signal: EX_TEMPFAIL of sysexits.h, "try again"."""
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -26,7 +23,8 @@ class Interrupted(BaseException):
 
     Attributes
     ----------
-    number : of the signal.
+    number : int
+        Of the signal.
     """
 
     def __init__(self, number: int) -> None:

@@ -1,7 +1,7 @@
-"""The one training loop. It knows no method: pre-training is the method that adds nothing.
+"""The one training loop. It knows no method: pre-training is training with hooks that do nothing.
 
-A method hooks into :func:`fit` at five places (:class:`Method`); that is all that priors, masks,
-projections and per-cluster gradients need.
+A method acts inside :func:`fit` by its :class:`Hooks`; that is all that priors, masks, projections
+and per-cluster gradients need.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from sws.errors import InputError, SwsError
@@ -30,7 +31,20 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
 class DivergedError(SwsError, RuntimeError):
-    """Training met a value it cannot go on from; the message names step, quantity and remedy."""
+    """Training met a value it cannot go on from; the message names step, quantity and remedy.
+
+    Attributes
+    ----------
+    outcome : str
+        What a table says instead of numbers, such as ``diverged at step 120``.
+    rows : list of dict
+        The history of the phase until then.
+    """
+
+    def __init__(self, message: str, outcome: str = "diverged"):
+        super().__init__(message)
+        self.outcome = outcome
+        self.rows: list[dict[str, Any]] = []
 
 
 class OutOfMemoryError(SwsError, RuntimeError):
@@ -45,11 +59,16 @@ class FitSettings:
     ----------
     epochs : passes over the data.
     learning_rate : the highest.
-    final_rate : fraction of it that is left at the end of a cosine decay; 1 keeps it constant.
+    final_rate : fraction of it that is left at the end of the decay; 1 keeps it constant.
+    decay : how the rate falls, by a half ``cosine`` or along a ``linear`` path.
     warm_up : fraction of the steps over which the rate rises linearly, before it decays.
     optimizer : ``adamw``, or ``sgd`` with Nesterov's momentum of 0.9.
     weight_decay : on weights only; decoupled under AdamW, added to the gradient under SGD.
-    bfloat16 : autocast of the forward and backward pass; parameters stay float32.
+    label_smoothing : ε; the target is (1 − ε)·one-hot + ε/classes (Szegedy et al., 2016).
+    average : d of the moving average w̄ ← d·w̄ + (1 − d)·w after every step, which the model ends
+        with; running statistics are averaged alike. 0 leaves it out.
+    bfloat16 : autocast of the forward and backward pass; parameters stay float32. Left out on a
+        processor that has no instructions for it (:func:`computes_bfloat16`).
     """
 
     epochs: int
@@ -59,18 +78,22 @@ class FitSettings:
     bfloat16: bool = False
     warm_up: float = 0.0
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    decay: Literal["cosine", "linear"] = "cosine"
+    label_smoothing: float = 0.0
+    average: float = 0.0
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step of all."""
         rising = self.warm_up * steps
         if step < rising:
             return self.learning_rate * (step + 1) / (rising + 1)
-        cosine = 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
+        done = (step - rising) / max(1, steps - rising)
+        left = 0.5 * (1 + math.cos(math.pi * done)) if self.decay == "cosine" else 1 - done
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * left)
 
 
-class Method:
-    """What a training method may add to the loop; this one adds nothing."""
+class Hooks:
+    """What a method may add to the loop, at the places where it is called; these add nothing."""
 
     def attach(self, model: nn.Module) -> None:
         """Called once, before the first epoch, with the model that will be trained."""
@@ -129,7 +152,7 @@ class History:
         lines = [",".join(columns)]
         for row in self.rows:
             lines.append(",".join(_field(row.get(c)) for c in columns))
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _field(value: float | str | None) -> str:
@@ -141,7 +164,7 @@ def _field(value: float | str | None) -> str:
 def fit(
     model: nn.Module,
     batches: Batches,
-    method: Method,
+    hooks: Hooks,
     settings: FitSettings,
     *,
     seed: int = 0,
@@ -154,11 +177,26 @@ def fit(
 
     Parameters
     ----------
-    batches : ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
-    method : what to add to plain training.
-    checkpoint : written at the start and after every epoch, and resumed from if it fits (same bytes
-        in the end as without the interruption).
-    validate : error in per cent on held-out data, called after every epoch.
+    model : nn.Module
+        Trained in place.
+    batches : callable
+        ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
+    hooks : Hooks
+        What to add to plain training.
+    settings : FitSettings
+        How long and how fast.
+    seed : int
+        Of torch's global generator.
+    checkpoint : Checkpoint, optional
+        Written at the start and after every epoch, and resumed from if it fits (same bytes in the
+        end as without the interruption).
+    validate : callable, optional
+        Error in per cent on held-out data, called after every epoch; of the moving average
+            where there is one.
+    description : str
+        Name of this training in bars and logs.
+    progress : bool
+        Whether to show progress bars.
 
     Raises
     ------
@@ -168,10 +206,11 @@ def fit(
         If a step does not fit into memory; the same holds.
     """
     model.zero_grad(set_to_none=True)  # what an earlier training left must not reach the first step
-    method.attach(model)
-    groups = method.parameter_groups(model, settings)
+    hooks.attach(model)
+    groups = hooks.parameter_groups(model, settings)
     optimizer = _optimizer(groups, settings)
-    method.prepare(optimizer)
+    hooks.prepare(optimizer)
+    average = _moving_average(model, settings)
     history, first = History(), 0
     started = time.perf_counter()
     torch.manual_seed(seed)
@@ -182,31 +221,37 @@ def fit(
                 {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
-                    "method": method.state_dict(),
+                    "hooks": hooks.state_dict(),
                     "history": history.rows,
                     "epoch": epochs,
                     "seconds": history.seconds,
                     "random": torch.get_rng_state(),
                 }
+                | ({} if average is None else {"average": average.state_dict()})
             )
 
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        method.load_state_dict(saved["method"])
+        hooks.load_state_dict(saved["hooks"])
         history.rows, first = saved["history"], saved["epoch"]
         history.seconds = saved["seconds"]
         started -= history.seconds
         torch.set_rng_state(saved["random"])
+        if average is not None:
+            average.load_state_dict(saved["average"])
         LOG.info("%s epoch %d/%d: going on from here", description, first, settings.epochs)
     else:
         save(0)
     for epoch in range(first, settings.epochs):
-        method.begin_epoch(epoch, settings.epochs)
+        hooks.begin_epoch(epoch, settings.epochs)
         try:
             row = _train_epoch(
-                model, batches, method, settings, optimizer, epoch, description, progress
+                model, batches, hooks, settings, optimizer, average, epoch, description, progress
             )
+        except DivergedError as error:
+            error.rows = history.rows
+            raise
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -214,13 +259,54 @@ def fit(
                 f"epoch {epoch + 1}: out of memory ({str(error).splitlines()[0][:120]}); lower "
                 "batch_size, or set bfloat16, or run fewer jobs at a time"
             ) from error
-        row["error_val_pct"] = validate(model) if validate is not None else None
-        method.end_epoch(epoch, settings.epochs)
-        history.rows.append(row | method.record())
+        row["error_val_pct"] = (
+            validate(model if average is None else average.module) if validate else None
+        )
+        try:
+            hooks.end_epoch(epoch, settings.epochs)
+        except DivergedError as error:
+            error.rows = [*history.rows, row | hooks.record()]
+            raise
+        history.rows.append(row | hooks.record())
         history.seconds = time.perf_counter() - started
         save(epoch + 1)
         LOG.info("%s epoch %d/%d: %s", description, epoch + 1, settings.epochs, _line(row))
+    if average is not None:
+        model.load_state_dict(average.module.state_dict())
     return history
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 saves time on a device.
+
+    On a processor without instructions for it (AVX-512 on x86) it is emulated, which took eight
+    times as long as float32.
+
+    Parameters
+    ----------
+    device : torch.device
+        That computes.
+
+    Returns
+    -------
+    bool
+        True for whatever is no CPU.
+    """
+    if device.type != "cpu":
+        return True
+    try:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    except AttributeError:  # a build without oneDNN
+        return False
+
+
+def _moving_average(model: nn.Module, settings: FitSettings) -> AveragedModel | None:
+    """The average of parameters and running statistics; the first step makes it a copy."""
+    if not settings.average:
+        return None
+    return AveragedModel(
+        model, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
+    )
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -238,10 +324,11 @@ def _optimizer(groups: list[dict[str, Any]], settings: FitSettings) -> torch.opt
 
 
 def _train_epoch(
-    model, batches, method, settings, optimizer, epoch, description, progress
+    model, batches, hooks, settings, optimizer, average, epoch, description, progress
 ) -> dict[str, float | None]:
     model.train()
     device = next(model.parameters()).device
+    bfloat16 = settings.bfloat16 and computes_bfloat16(device)
     total = torch.zeros(2, dtype=torch.float64, device=device)
     seen, penalties = 0, 0.0
     rate = settings.learning_rate
@@ -256,28 +343,32 @@ def _train_epoch(
             rate = settings.rate(epoch, settings.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("rate_scale", 1.0)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             logits = model(x)
-        loss = cross_entropy = F.cross_entropy(logits.float(), y)
-        if (penalty := method.penalty()) is not None:
+        loss = cross_entropy = F.cross_entropy(
+            logits.float(), y, label_smoothing=settings.label_smoothing
+        )
+        if (penalty := hooks.penalty()) is not None:
             loss = loss + penalty
             penalties += float(penalty.detach())
         optimizer.zero_grad(set_to_none=False)
         loss.backward()
-        method.after_backward()
+        hooks.after_backward()
         optimizer.step()
-        method.after_step()
+        hooks.after_step()
+        if average is not None:
+            average.update_parameters(model)
         with torch.no_grad():
             wrong = (logits.argmax(dim=1) != y).sum()
             total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
         seen += len(y)
         if (number + 1) % CHECK_EVERY == 0:
-            _check_finite(total, epoch, number, settings)
+            _check_finite(total, epoch, number, settings, length)
     if not seen:
         raise InputError(
             f"epoch {epoch + 1} yielded no batch; batches(epoch) must give new ones every time"
         )
-    _check_finite(total, epoch, number, settings)
+    _check_finite(total, epoch, number, settings, length)
     cross_entropy, wrong = (total / seen).tolist()
     return {
         "epoch": epoch + 1,
@@ -288,11 +379,15 @@ def _train_epoch(
     }
 
 
-def _check_finite(total: Tensor, epoch: int, number: int, settings: FitSettings) -> None:
+def _check_finite(
+    total: Tensor, epoch: int, number: int, settings: FitSettings, length: int | None
+) -> None:
     if not torch.isfinite(total[0]):
+        where = f"epoch {epoch + 1}" if length is None else f"step {epoch * length + number + 1:,}"
         raise DivergedError(
             f"epoch {epoch + 1}, step {number + 1}: the cross-entropy is not finite; lower the "
-            f"learning rate (now {settings.learning_rate:g}) or τ"
+            f"learning rate (now {settings.learning_rate:g}) or τ",
+            f"diverged at {where}",
         )
 
 

@@ -25,9 +25,12 @@ class Task:
 
     Attributes
     ----------
-    train : images that training may see.
-    validation : training images held out of it; None if training sees all.
-    test : None where settings are chosen, so that nothing can read it.
+    train : Tensors
+        Images that training may see.
+    validation : Tensors, optional
+        Training images held out of it; None if training sees all.
+    test : Tensors, optional
+        None where settings are chosen, so that nothing can read it.
     """
 
     dataset: datasets.Dataset
@@ -42,8 +45,12 @@ class Task:
 
         Parameters
         ----------
-        hold_out : keep the data set's validation images out of training.
-        test : False where settings are chosen.
+        name : str
+            As in the catalogue.
+        hold_out : bool
+            Keep the data set's validation images out of training.
+        test : bool
+            False where settings are chosen.
         """
         dataset = datasets.load(name)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

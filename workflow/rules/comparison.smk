@@ -15,7 +15,8 @@ rule profile:
         seconds=lambda w: 0.02 if w.dataset.endswith("-smoke") else 1.0,
         code=code_hash("sws.measure.inference")[:16],
     shell:
-        "OMP_NUM_THREADS=1 sws --log {log} profile {input} {output} --seconds {params.seconds}"
+        "OMP_NUM_THREADS=1 sws --log {log:q} profile --seconds {params.seconds:q}"
+        " -- {input:q} {output:q}"
 
 
 for target in plan.COMPARING:
@@ -39,8 +40,8 @@ for target in plan.COMPARING:
             seeds=",".join(map(str, PLAN.target(target).seeds)),
             code=code_hash("sws.report.costs")[:16],
         shell:
-            "sws --log {log} costs {params.target} --results {params.results}"
-            " --pairs '{params.pairs}' --seeds {params.seeds}"
+            "sws --log {log:q} costs {params.target:q} --results {params.results:q}"
+            " --pairs {params.pairs:q} --seeds {params.seeds:q}"
 
     rule:
         name:
@@ -62,5 +63,5 @@ for target in plan.COMPARING:
             nncodec=os.environ.get("SWS_NNCODEC", ""),
             code=code_hash("sws.report.coders")[:16],
         shell:
-            "sws --log {log} coders {params.target} --results {params.results}"
-            " --pairs '{params.pairs}' --seeds {params.seeds}"
+            "sws --log {log:q} coders {params.target:q} --results {params.results:q}"
+            " --pairs {params.pairs:q} --seeds {params.seeds:q}"

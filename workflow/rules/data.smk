@@ -10,4 +10,4 @@ rule data:
     params:
         digest=lambda wildcards: PLAN.digest(wildcards.dataset),
     shell:
-        "sws --log {log} data {wildcards.dataset} --output {output}"
+        "sws --log {log:q} data {wildcards.dataset:q} --output {output:q}"

@@ -7,7 +7,7 @@ for target in plan.TARGETS:
         name:
             f"figures_{target}"
         input:
-            runs=runs(target, "metrics.json", "trace.safetensors"),
+            runs=runs(target, "metrics.json", "trace.safetensors", "model.sws"),
             trials=PLAN.trial_files(target),
             published=PUBLISHED,
         output:
@@ -23,5 +23,5 @@ for target in plan.TARGETS:
             points=lambda wildcards, target=target: PLAN.points_id(target),
             code=code_hash("sws.report.figures")[:16],
         shell:
-            "sws --log {log} figures {params.target} --results {params.results}"
-            " --pairs '{params.pairs}' --seeds {params.seeds}"
+            "sws --log {log:q} figures {params.target:q} --results {params.results:q}"
+            " --pairs {params.pairs:q} --seeds {params.seeds:q}"

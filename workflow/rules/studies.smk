@@ -16,7 +16,7 @@ rule prior_cost:
     params:
         code=code_hash("sws.measure.prior_cost")[:16],
     shell:
-        "sws --log {log} prior-cost {wildcards.case} {wildcards.estimator} {output}"
+        "sws --log {log:q} prior-cost -- {wildcards.case:q} {wildcards.estimator:q} {output:q}"
 
 
 rule prior_study:
@@ -40,7 +40,7 @@ rule prior_study:
         results=lambda wildcards: RESULTS,
         code=code_hash("sws.report.prior_study")[:16],
     shell:
-        "sws --log {log} prior-study --results {params.results}"
+        "sws --log {log:q} prior-study --results {params.results:q}"
 
 
 rule studies:

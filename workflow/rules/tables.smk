@@ -29,5 +29,5 @@ for target in plan.TARGETS:
             points=lambda wildcards, target=target: PLAN.points_id(target),
             code=code_hash("sws.report.tables")[:16],
         shell:
-            "sws --log {log} tables {params.target} --results {params.results}"
-            " --pairs '{params.pairs}' --seeds {params.seeds} --no-data '{params.missing}'"
+            "sws --log {log:q} tables {params.target:q} --results {params.results:q}"
+            " --pairs {params.pairs:q} --seeds {params.seeds:q} --no-data {params.missing:q}"

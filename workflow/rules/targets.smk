@@ -29,6 +29,13 @@ rule baselines:
     localrule: True
 
 
+rule paper:
+    """The paper's and the tutorial's recipe as written, beside ours; hours, see docs/as-written.md."""
+    input:
+        made("paper"),
+    localrule: True
+
+
 rule smoke:
     """Everything on a small slice of MNIST, in a minute or two; its numbers mean nothing."""
     input:

@@ -53,7 +53,7 @@ FIGURES: Mapping[str, Kind] = {
 
 TITLES: Mapping[str, str] = {
     "fig1_weights": "weights before and after",
-    "fig1_animation": "weights, an epoch a frame (GIF to save)",
+    "fig1_animation": "weights, one frame per epoch (GIF to save)",
     "fig2_tradeoff": "error against ratio",
     "fig2_bytes": "error against bytes",
     "fig3_components": "components over the epochs",
@@ -61,7 +61,7 @@ TITLES: Mapping[str, str] = {
     "fig5_gamma": "Gamma hyper-priors",
     "fig6_beta": "Beta hyper-prior",
     "fig7_filters": "convolution filters",
-    "fig8_filters": "filters of the first layer",
+    "fig8_filters": "incoming weights",
     "fig9_methods": "methods compared",
 }
 """What a list of figures calls them."""

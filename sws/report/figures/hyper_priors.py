@@ -24,6 +24,8 @@ PAPER_MODE = 400.0  # λ* = 1/0.05²: the paper's "variance 0.05" is a standard 
 VARIANCES = (1e3, 3e3, 1e4, 3e4)
 BETA_MODE = 0.9
 TOTALS = (5, 10, 50, 200)
+SIGMAS = tuple(d * 10.0**e for e in (-3, -2, -1) for d in (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 7))
+"""Standard deviations that an axis may name."""
 LINES = ("-", "--", "-.", ":")
 
 
@@ -67,11 +69,11 @@ def draw_gamma(subject: Subject) -> Figure:
 
     ours = _ours(subject, GammaPrior)
     schedules = annealing(subject.settings)
-    figure, panels = _panels(bool(ours) + bool(schedules))
+    figure, panels = _panels(1 + bool(ours) + bool(schedules))
     grid = np.linspace(1, 900, 1200)
     for variance, line, colour in zip(VARIANCES, LINES, _colours(), strict=True):
         prior = GammaPrior.from_mode_and_variance(PAPER_MODE, variance)
-        label = f"variance {variance:,.0f}  (α = {prior.alpha:.3g}, β = {prior.beta:.3g})"
+        label = f"variance {variance:,.0f}\n(α = {prior.alpha:.3g}, β = {prior.beta:.3g})"
         density = stats.gamma.pdf(grid, prior.alpha, scale=1 / prior.beta)
         panels[0].plot(grid, density, line, color=colour, label=label)
     _mark(panels[0], PAPER_MODE, "mode 400: σ = 0.05")
@@ -82,17 +84,23 @@ def draw_gamma(subject: Subject) -> Figure:
         grid = np.linspace(low, max(p.ppf(0.9995) for p in parts), 2000)
         for use, part, look in zip(ours, parts, _looks(), strict=False):
             prior = use.prior
-            label = f"{use.label}\nα = {prior.alpha:,.5g}, β = {prior.beta:,.4g}, "
+            label = f"{use.label}\nα = {prior.alpha:,.5g}, β = {prior.beta:,.4g},\n"
             label += f"mode {prior.mode:,.0f} (σ = {prior.mode**-0.5:.3g})"
             panels[1].plot(grid, part.pdf(grid), label=label, **look)
         panels[1].set_title("in use here (at the start of retraining)")
+    told = (
+        "What the mixture is told about how narrow a component should be. Look at the mode: it is "
+        "where the prior pulls the precision; the variance says how hard."
+    )
     if schedules:
+        told += " Bottom: our recipe moves the mode during retraining; σ falls, and components "
+        told += "narrow, in the last part."
         _draw_annealing(panels.pop(), schedules)
     for axes in panels:
         axes.set_xlabel("precision λ = 1/σ²")
         _finish(axes, "density of λ")
         _sigma_axis(axes)
-    figure.suptitle("Gamma hyper-prior on a component's precision")
+    style.explain(figure, "Gamma hyper-prior on a component's precision", told)
     return figure
 
 
@@ -123,16 +131,17 @@ def _draw_annealing(axes: Axes, schedules: Mapping) -> None:
     axes.set_ylabel("σ at the mode of the Gamma")
     moves = any(len(knots) > 1 for _, knots in schedules)
     axes.set_title(f"in use here: the mode is {'annealed' if moves else 'fixed'}")
-    axes.legend(loc="upper right", fontsize=8)
+    _legend(axes)
 
 
 def _sigma_axis(axes: Axes) -> None:
     """A second axis above with the standard deviations that the precisions stand for."""
     low, high = axes.get_xlim()
-    places = [place for place in axes.get_xticks() if place > 0 and low <= place <= high]
+    largest = max(low, high / 12) ** -0.5
+    places = [sigma for sigma in SIGMAS if high**-0.5 <= sigma <= largest]
     top = axes.secondary_xaxis("top")
-    top.set_xticks(places, [f"{place**-0.5:.3g}" for place in places], fontsize=8)
-    top.set_xlabel("standard deviation σ", labelpad=7)
+    top.set_xticks([sigma**-2 for sigma in places], [f"{sigma:g}" for sigma in places])
+    top.set_xlabel("standard deviation σ")
 
 
 def draw_beta(subject: Subject) -> Figure:
@@ -140,11 +149,11 @@ def draw_beta(subject: Subject) -> Figure:
     from scipy import stats  # the workflow reads the names of figures at every start
 
     ours = _ours(subject, BetaPrior)
-    figure, panels = _panels(bool(ours))
+    figure, panels = _panels(1 + bool(ours))
     grid = np.linspace(0, 1, 1001)
     for total, line, colour in zip(TOTALS, LINES, _colours(), strict=True):
         prior = BetaPrior.from_mode(BETA_MODE, total - 2)
-        label = f"α + β = {total}  (α = {prior.alpha:.4g}, β = {prior.beta:.3g})"
+        label = f"α + β = {total}\n(α = {prior.alpha:.4g}, β = {prior.beta:.3g})"
         density = stats.beta.pdf(grid, prior.alpha, prior.beta)
         panels[0].plot(grid, density, line, color=colour, label=label)
     _mark(panels[0], BETA_MODE, "mode 0.9", "right")
@@ -155,15 +164,21 @@ def draw_beta(subject: Subject) -> Figure:
         grid = np.linspace(low, high, 2000)
         for use, part, look in zip(ours, parts, _looks(), strict=False):
             prior = use.prior
-            label = f"{use.label}\nα = {prior.alpha:,.7g}, β = {prior.beta:,.5g}, "
+            label = f"{use.label}\nα = {prior.alpha:,.7g},\nβ = {prior.beta:,.5g}, "
             label += f"mode {prior.mode:.5g}"
             panels[1].plot(grid, part.pdf(grid), label=label, **look)
         panels[1].xaxis.set_major_locator(MaxNLocator(5))
         panels[1].set_title("in use here")
+    told = (
+        "What the mixture is told about the share of weights that should be zero. Look at the "
+        "mode, and at how narrow the curve is: α + β − 2 counts as that many weights which have "
+        "voted already."
+    )
+    told += "" if ours else " Our runs fix the share, so none of them uses this density."
     for axes in panels:
         axes.set_xlabel("share of the zero component π₀")
         _finish(axes, "density of π₀")
-    figure.suptitle("Beta hyper-prior on the zero component's share")
+    style.explain(figure, "Beta hyper-prior on the zero component's share", told)
     return figure
 
 
@@ -172,9 +187,9 @@ def _ours(subject: Subject, kind: type[GammaPrior] | type[BetaPrior]) -> list[In
     return [use for use in in_use(subject.settings, weights) if isinstance(use.prior, kind)]
 
 
-def _panels(extra: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=((6.4, 10, 15)[extra], 4.6), layout="constrained")
-    return figure, list(figure.subplots(1, 1 + extra, squeeze=False)[0])
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    figure = style.canvas(1.0 + 2.75 * count)
+    return figure, list(figure.subplots(count, 1, squeeze=False)[:, 0])
 
 
 def _colours() -> list:
@@ -209,4 +224,8 @@ def _finish(axes: Axes, label: str) -> None:
     axes.set_ylim(0, axes.get_ylim()[1] * 1.05)
     low, high = axes.get_lines()[0].get_xdata()[[0, -1]]
     axes.set_xlim(low, high)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, handlelength=2.6)
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handlelength=2.6)

@@ -41,17 +41,20 @@ def entries(positions: Iterable[int], bits: int = BITS, length: int = LENGTH) ->
 def draw(subject: Subject) -> Figure:
     """The row of weights above, what is stored below, gaps as arrows between."""
     stored = entries(WEIGHTS)
-    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
+    figure = style.canvas(3.5)
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.set_xlim(-3.9, LENGTH + 0.2)
+    axes.set_xlim(-4.6, LENGTH + 0.2)
     axes.set_ylim(-3.9, 3.1)
     axes.set_aspect("equal")
     _row(axes, stored)
     _stored(axes, stored)
-    figure.suptitle(
-        f"Relative indexing with {BITS} bits: a difference above {2**BITS} needs a padding zero"
+    told = (
+        "A row's non-zero weights are stored as distances from one to the next. Look at the "
+        f"hatched entry: {BITS} bits reach {2**BITS} places, so that a longer gap needs a zero "
+        "stored in between, which costs an index and a value."
     )
+    style.explain(figure, f"Relative indexing with {BITS} bits", told)
     return figure
 
 
@@ -77,9 +80,11 @@ def _row(axes: Axes, stored: list[Entry]) -> None:
             bbox=patch,
             zorder=4,
         )
-        axes.text(position + 0.5, -0.32, str(position), ha="center", va="center", fontsize=7.5)
-    axes.text(-0.3, 0.5, "weights of a row", ha="right", va="center")
-    axes.text(-0.3, -0.32, "position", ha="right", va="center", fontsize=8)
+        axes.text(
+            position + 0.5, -0.32, str(position), ha="center", va="center", fontsize=style.SMALLEST
+        )
+    axes.text(-0.3, 0.5, "weights of a row", ha="right", va="center", fontsize=8.5)
+    axes.text(-0.3, -0.32, "position", ha="right", va="center", fontsize=8.5)
     last = 0
     for position, gap, _, is_padding in stored:
         height = 0.45 + 0.12 * gap
@@ -106,7 +111,7 @@ def _stored(axes: Axes, stored: list[Entry]) -> None:
         ("value", ["0" if e.padding else WEIGHTS[e.position] for e in stored], -3.7),
     )
     for name, texts, y in rows:
-        axes.text(-0.3, y + 0.4, name, ha="right", va="center")
+        axes.text(-0.3, y + 0.4, name, ha="right", va="center", fontsize=8.5)
         for place, entry in enumerate(stored):
             box = Rectangle((left + place * width, y), width, 0.8, fc="white", ec=style.INK, lw=0.9)
             if entry.padding:
@@ -118,7 +123,7 @@ def _stored(axes: Axes, stored: list[Entry]) -> None:
                 texts[place],
                 ha="center",
                 va="center",
-                fontsize=10.5,
+                fontsize=9.5,
                 bbox={"fc": "white", "ec": "none", "pad": 1.5},
                 zorder=4,
             )

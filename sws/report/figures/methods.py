@@ -13,20 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sws.config import methods
-from sws.report.curves import OperatingPoint, operating_points, pareto
 from sws.report.figures import style
-from sws.report.figures.subject import Subject
-from sws.report.figures.tradeoff import log_x
+from sws.report.figures.subject import SIZES, Subject, size_kb
+from sws.report.fixed_error import OperatingPoint, operating_points, pareto
 from sws.runs.published import Published
 from sws.runs.records import ResultsError
 
-SIZES = {"FILE": ("s", "a file"), "CODED": ("D", "a coded stream"), "BITS": ("^", "bits counted")}
-"""Classes of published ratios that are sizes: marker, and what it is."""
 FIRST_HAND = ("original", "authors")
 ROOM = 1.6  # factor beyond the measured curves within which published errors are shown
-
-
-INCHES_A_ROW = 0.155  # of the legend
+PANELS = (3.5, 2.7)  # inches
 
 
 def draw(subject: Subject) -> Figure:
@@ -34,13 +29,15 @@ def draw(subject: Subject) -> Figure:
     points = operating_points(subject.compared)
     if not points:
         raise ResultsError(f"{subject.title}: no finished run of any method; run them first")
-    figure = Figure(figsize=(14, 5.6), layout="constrained")
-    sizes, counts, legend = figure.subplots(1, 3, width_ratios=(1.35, 1, 0.95))
-    legend.set_axis_off()
+    marks = style.NumberedMarks(size=11, fontsize=style.SMALLEST)
+    figure = style.canvas(1.0)
+    sizes, counts, legend, below = figure.subplots(4, 1, height_ratios=(1, 1, 1, 1))
     for method in dict.fromkeys(p.method for p in points):
         own = sorted((p for p in points if p.method == method), key=lambda p: p.file_bytes)
         _curve(sizes, own, [p.file_bytes / 1000 for p in own], method, spread=True)
         _curve(counts, own, [p.nonzero for p in own], method)
+        marks.avoid(sizes, [(p.file_bytes / 1000, p.error_end_pct) for p in own])
+        marks.avoid(counts, [(p.nonzero, p.error_end_pct) for p in own])
     frontier = pareto(points)
     sizes.step(
         [p.file_bytes / 1000 for p in frontier],
@@ -52,21 +49,30 @@ def draw(subject: Subject) -> Figure:
     )
     shown = [p for p in subject.literature if p.error_end is not None]
     dense = points[0].dense_bytes / 1000
-    marks = style.NumberedMarks(size=11, fontsize=7)
-    entries = _published(sizes, counts, shown, dense, _ceiling(points), marks)
+    ceiling = _ceiling(points)
+    entries = _published(sizes, counts, shown, dense, ceiling, marks)
     for axes in (sizes, counts):
-        log_x(axes)
+        style.log_x(axes)
         axes.margins(x=0.08, y=0.1)
-        axes.set_ylabel("test error after compression, %")
+        axes.set_ylim(top=min(ceiling, axes.get_ylim()[1]))
+        axes.set_ylabel("test error, %")
     sizes.set_xlabel("size, kB (ours: the file on disk, 1 kB = 1000 bytes; log scale)")
     counts.set_xlabel("weights / non-zero weights (not a size; log scale)")
-    sizes.text(0.015, 0.02, "better ↙", transform=sizes.transAxes, color="#666666")
-    counts.text(0.985, 0.02, "better ↘", transform=counts.transAxes, ha="right", color="#666666")
-    figure.suptitle(
-        f"{subject.title}: methods under one protocol\n"
-        f"{_seeds(points)}; one start, one coder for all"
+    style.better(sizes, "left")
+    style.better(counts, "right")
+    ours = _legend(points)
+    heights = (*PANELS, style.list_height(ours), style.list_height(entries) + 0.15 * bool(entries))
+    sizes.get_gridspec().set_height_ratios(heights)
+    figure.set_figheight(sum(heights) + 1.75)
+    style.list_below(legend, ours, handlelength=3.0)
+    style.list_below(below, entries, "Published (filled: first-hand, hollow: quoted by others)")
+    told = (
+        "Every method under one protocol: same start, same coder. Above, look at which curve is "
+        "furthest down and to the left; the broad grey line joins what nothing else beats. "
+        "■ a file, ◆ a coded stream, ▲ bits counted. Below, ● counts of parameters, which are no "
+        f"sizes. {_seeds(points)}."
     )
-    _legend(legend, points, entries)
+    style.explain(figure, f"{subject.title}: methods compared", told)
     marks.write()
     return figure
 
@@ -75,9 +81,9 @@ def _seeds(points: Sequence[OperatingPoint]) -> str:
     """What the marks are means of."""
     fewest, most = min(p.seeds for p in points), max(p.seeds for p in points)
     if most == 1:
-        return "one seed"
+        return "One seed"
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
-    return f"means over {number} seeds, bars: standard deviation"
+    return f"Means over {number} seeds, bars: standard deviation"
 
 
 def _curve(
@@ -122,8 +128,8 @@ def _published(
     """Numbered markers in the panel that their ratio belongs to; hollow where second-hand."""
     entries: list[Line2D] = []
     for paper in literature:
-        if paper.ratio_class in SIZES and (paper.size_kb or paper.ratio):
-            axes, x = sizes, paper.size_kb or dense / paper.ratio
+        if paper.ratio_class in SIZES and size_kb(paper, dense):
+            axes, x = sizes, size_kb(paper, dense)
             marker = SIZES[paper.ratio_class][0]
         elif paper.ratio_class == "COUNT" and (paper.ratio or paper.nonzero_pct):
             axes, x, marker = counts, paper.ratio or 100 / paper.nonzero_pct, "o"
@@ -134,45 +140,23 @@ def _published(
         hollow = paper.evidence not in FIRST_HAND
         look = {
             "marker": marker,
-            "mfc": "white" if hollow else style.THEIRS,
+            "mfc": "white" if hollow else style.INK if paper.is_the_paper else style.THEIRS,
             "mec": style.INK if paper.is_the_paper else style.THEIRS,
             "mew": 2.0 if paper.is_the_paper else 1.2,
             "ls": "",
         }
         number = len(entries) + 1
         marks.add(axes, (x, paper.error_end), number, look)
-        name = paper.label if len(paper.label) <= 44 else paper.label[:43] + "…"
-        entries.append(Line2D([], [], ms=7, label=f"{number}  {name}", **look))
-    top = min(ceiling, max(axes_top(sizes), axes_top(counts)))
-    for axes in (sizes, counts):
-        axes.set_ylim(top=max(top, axes.get_ylim()[0] + 0.1))
+        label = style.folded(f"{number}  {paper.label}")
+        entries.append(Line2D([], [], ms=7, label=label, **look))
     return entries
 
 
-def axes_top(axes: Axes) -> float:
-    """Upper end of the error axis as the data want it."""
-    return axes.get_ylim()[1]
-
-
-def _legend(axes: Axes, points: Sequence[OperatingPoint], entries: Sequence[Line2D]) -> None:
+def _legend(points: Sequence[OperatingPoint]) -> list[Line2D]:
     handles = []
     for method in dict.fromkeys(p.method for p in points):
-        colour, marker, line = methods.spec(method).look
-        handles.append(
-            Line2D([], [], color=colour, marker=marker, ls=line, mec="white", ms=7, label=method)
-        )
-    handles.append(
-        Line2D([], [], color=style.FAINT, lw=5, label="Pareto frontier of what we measured")
-    )
-    if entries:
-        handles.append(Line2D([], [], ls="", label="\npublished, hollow: second-hand evidence"))
-        for marker, meaning in (*SIZES.values(), ("o", "a count of parameters (right panel)")):
-            handles.append(Line2D([], [], color=style.THEIRS, marker=marker, ls="", label=meaning))
-        handles.append(Line2D([], [], ls="", label=""))
-    rows = [*handles, *entries]
-    drawn = axes.legend(handles=rows, loc="upper left", fontsize=7.5, labelspacing=0.42,
-                        handlelength=2.2, borderaxespad=0)  # fmt: skip
-    # As tall as the list, rather than panels that give way to it: two rows have a line break.
-    drawn.set_in_layout(False)
-    figure = axes.figure
-    figure.set_figheight(max(figure.get_figheight(), INCHES_A_ROW * (len(rows) + 2) + 0.9))
+        spec = methods.spec(method)
+        colour, marker, line = spec.look
+        look = {"color": colour, "marker": marker, "ls": line, "mec": "white", "ms": 7, "lw": 1.6}
+        handles.append(Line2D([], [], label=spec.title, **look))
+    return [*handles, Line2D([], [], color=style.FAINT, lw=5, label="nothing measured is better")]

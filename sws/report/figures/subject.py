@@ -12,6 +12,22 @@ from sws.report.names import pair_title
 from sws.runs.published import Published, counterpart
 from sws.runs.records import Pair, ResultsError, Run, Trial
 
+SIZES = {"FILE": ("s", "a file"), "CODED": ("D", "a coded stream"), "BITS": ("^", "bits counted")}
+"""Classes of published ratios that are sizes: marker, and what it is."""
+
+
+def size_kb(paper: Published, dense_kb: float) -> float | None:
+    """Size that a paper gives, or that its ratio stands for; None if it has neither.
+
+    Parameters
+    ----------
+    paper : Published
+        A result whose ratio is one of sizes.
+    dense_kb : float
+        Size of the same network in float32, in kB.
+    """
+    return paper.size_kb or (dense_kb / paper.ratio if paper.ratio else None)
+
 
 @dataclass(frozen=True)
 class Subject:
