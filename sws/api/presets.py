@@ -99,8 +99,8 @@ def settings(
     target_bytes : int, optional
         Size of the file; ``no-prior`` needs it.
     layers : mapping of str to int, optional
-        Weights by layer: network surgery and Deep Compression spare small layers, and the spike-and-slab
-        prior expects :data:`NONZEROS` that are not 0.
+        Weights by layer: network surgery and Deep Compression spare small layers, and the
+        spike-and-slab prior expects :data:`NONZEROS` that are not 0.
     batch_size : int
         Of the loader. Where training takes few steps, the mixture follows the weights more often.
     bias_bits : int, optional
