@@ -16,10 +16,8 @@ import torch
 from torch import nn
 
 from sws import codec
-from sws.compression.process import CompressionTask
 from sws.config.sections import Precision, Quantization, Retraining
 from sws.config.soft_weight_sharing import Prior, SoftWeightSharing
-from sws.methods import soft_weight_sharing
 from sws.network import batch_norm
 from sws.network.batch_norm import modes_kept
 from sws.network.quantized import QuantizedNetwork
@@ -121,6 +119,10 @@ def compress(
             tau = images * (TAU_PER_IMAGE_NORMALISED if normalised else TAU_PER_IMAGE)
         using = settings(tau, epochs, learning_rate, normalised=normalised)
     with modes_kept(model), torch.random.fork_rng():
+        # not above: they load numba, and reading a file should not wait for that
+        from sws.compression.process import CompressionTask
+        from sws.methods import soft_weight_sharing
+
         batches = _Loader(loader, _device(model))
         task = CompressionTask(model, batches, images, seed=seed, progress=progress)
         return soft_weight_sharing.compress(task, using).network
