@@ -15,7 +15,7 @@ from sws.config.network_surgery import NetworkSurgery, Surgery
 from sws.config.no_prior import GradualPruning, Match, NoPrior
 from sws.config.post_hoc_mixture import PostHocMixture
 from sws.config.sections import Clustering, Point, Precision, Quantization, Retraining
-from sws.config.soft_weight_sharing import Prior, Proportion, SoftWeightSharing
+from sws.config.soft_weight_sharing import Prior, SoftWeightSharing
 from sws.config.spike_slab import Slab, SpikeSlab
 from sws.errors import InputError
 from sws.network import batch_norm
@@ -29,7 +29,7 @@ WIDEST_ZERO = 0.03
 """The largest σ of the zero component in :func:`settings`: weights that are smaller than that,
 tensor by tensor, would all belong to it."""
 NONZEROS = 60
-"""Weights that a prior expects not to be 0, at least."""
+"""Weights that a spike-and-slab prior expects not to be 0, at least."""
 UPDATES = 200
 """Of the mixture, that a retraining should have at least."""
 LARGEST = 1.0
@@ -99,8 +99,8 @@ def settings(
     target_bytes : int, optional
         Size of the file; ``no-prior`` needs it.
     layers : mapping of str to int, optional
-        Weights by layer: network surgery and Deep Compression spare small layers, and priors expect
-        :data:`NONZEROS` that are not 0.
+        Weights by layer: network surgery and Deep Compression spare small layers, and the spike-and-slab
+        prior expects :data:`NONZEROS` that are not 0.
     batch_size : int
         Of the loader. Where training takes few steps, the mixture follows the weights more often.
     bias_bits : int, optional
@@ -204,7 +204,6 @@ def _under_a_prior(
         )
     prior = Prior(
         deviation=3.0 if unit == "tensor" else 0.25,
-        zero_proportion=Proportion(value=zero_proportion),
         zero_precision=zero_precision,
         precision=Precision(pseudo_count=0.0075, deviation=tuple(zip(at, others, strict=True))),
         **pace,
