@@ -252,6 +252,17 @@ def test_a_narrow_component_between_two_elements_of_a_coarse_mesh_is_seen(offset
     assert_close(components, found, reference(components, weights))
 
 
+def test_the_gradient_of_a_mixture_that_fits_its_weights():
+    """What is left of it is small beside the sums that it is the difference of."""
+    components, _ = learned_like()
+    rng = np.random.default_rng(0)
+    of = rng.choice(17, 200_000, p=components.proportions)
+    weights = components.means[of] + components.deviations[of] * rng.normal(size=200_000)
+    weights = torch.tensor(weights, dtype=torch.float32)
+    found, expected = evaluate(Tabulated(), components, weights), reference(components, weights)
+    assert_close(components, found, expected, 2e-4)
+
+
 def test_one_component_needs_no_refinement():
     components = components_of([0.1], [0.01], [1.0])
     weights = 0.1 + 0.01 * torch.randn(5000, generator=torch.Generator().manual_seed(0))

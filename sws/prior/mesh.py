@@ -38,7 +38,8 @@ MARGIN = 6.0
 TAIL = 8.0  # widths from a mean; farther out h shrinks as 1/√z, a cubic's error being of order h⁴
 FAR = 2.0**24  # widths of the narrowest component; farther from all means, weights are left out
 FARTHEST = 32.0  # beyond, it shrinks no more: few weights are there
-NODES = np.cos((2 * np.arange(4) + 1) * np.pi / 8)  # Chebyshev's
+# Gauss's, since errors then cancel in sums over weights that lie about evenly in an element
+NODES = np.polynomial.legendre.leggauss(4)[0]
 COEFFICIENTS = np.linalg.inv(np.vander(NODES, increasing=True))  # of a cubic, from its node values
 
 
