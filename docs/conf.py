@@ -40,6 +40,7 @@ CONTENTS = """
 ```{toctree}
 :hidden:
 :caption: Use
+docs/your-own-network
 docs/running
 docs/api
 docs/format

@@ -11,7 +11,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    **dict.fromkeys(("compress", "load", "save", "settings"), "sws.api"),
+    **dict.fromkeys(("compress", "keep_zeros", "load", "save", "settings", "unfold"), "sws.api"),
     "results": "sws.runs.frame",
 }
 

@@ -132,6 +132,14 @@ def test_variances_that_differ_are_not_pooled():
     loud = [list(rng.normal(0, 1, 5)) for _ in range(6)]
     assert equivalence.pooled(quiet).groups == 6
     assert equivalence.pooled(quiet + loud) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_groups_of_two_values_are_pooled_if_they_spread_alike():
+    alike = equivalence.pooled([[1.0, 3.0], [5.0, 7.0]])
+    assert (alike.variance, alike.freedom) == (2.0, 2)
+    assert equivalence.pooled([[1.0, 1.001], [5.0, 700.0]]) is None
+    assert equivalence.pooled([[1.0, 1.0], [2.0, 3.0]]) is None
     assert equivalence.pooled([[1.0], [2.0]]) is None
 
 

@@ -126,12 +126,14 @@ def test_published_numbers_in_the_text_of_the_readme():
 
 
 def test_defaults_that_the_readme_names():
-    from sws import api
+    from sws.api import presets
 
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    normalised = f"{api.TAU_PER_IMAGE_NORMALISED:.0e}".replace("e-0", "e-")
-    assert f"{api.TAU_PER_IMAGE:.1e}".replace("e-0", "e-") + " per training image" in text
-    assert f"or {normalised} with batch normalisation" in text
+    plain, tensor = (
+        f"{presets.TAU_PER_IMAGE[unit]:.2g}".replace("e-0", "e-") for unit in ("weight", "tensor")
+    )
+    assert f"{plain} per training image" in text
+    assert f"or {tensor} in units of tensors" in text
 
 
 def test_lines_for_a_network_of_ones_own_run_as_they_stand(tmp_path, monkeypatch):
@@ -239,7 +241,9 @@ def test_worn_phrases_are_gone():
 def test_public_names_are_in_the_reference():
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     assert "sws.api" in text and "sws.results" in text
-    assert set(sws.__all__) == {"compress", "load", "save", "settings", "results"}
+    assert set(sws.__all__) == {
+        "compress", "keep_zeros", "load", "save", "settings", "unfold", "results"
+    }  # fmt: skip
     for package in ("prior", "methods"):
         for path in sorted((ROOT / "sws" / package).glob("[a-z]*.py")):
             assert f"automodule:: sws.{package}.{path.stem}\n" in text, path

@@ -247,11 +247,16 @@ def test_rounding_is_to_the_nearest(bits):
     assert (np.abs(rounded - bias) <= np.abs(bias) * 2.0 ** -(bits + 1) * 1.01).all()
 
 
-def test_an_overflow_is_an_error():
+def test_what_float16_cannot_hold_is_float32():
+    built = single([[1]], [0.0, 1e6], [-7e4])
+    assert built.codebooks[0].tolist() == [0.0, 1e6]
+    assert values(built, "bias").tolist() == [-7e4]
+    tiny = np.float32(3e-8)  # float16 has 2^-24, 6e-8, and nothing below it
+    built = single([[1]], [0.0, tiny], [tiny])
+    assert built.codebooks[0].tolist() == [0.0, tiny] and values(built, "bias") == [tiny]
+    assert codec.decode(codec.encode(built)) == built
     with pytest.raises(OverflowError, match="codebook"):
-        single([[1]], [0.0, 1e6], [0.0])
-    with pytest.raises(OverflowError, match="bias"):
-        single([[1]], [0.0, 1.0], [-1e6])
+        single([[1]], [0.0, float("inf")], [0.0])
     with pytest.raises(OverflowError, match="bias"):
         single([[1]], [0.0, 1.0], [float("nan")])
     assert single([[0]], [0.0, 1e6], [0.0]).codebooks[0].tolist() == [0.0]  # nothing uses it

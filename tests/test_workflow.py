@@ -168,6 +168,8 @@ def test_every_command_names_an_awkward_folder_as_it_is(checkout):
         # what is left are the words of the rule, which a shell takes as they are
         rest = [word for word in words if word not in places]
         assert all(re.fullmatch(r"[\w./,=-]*", word) for word in rest), rest
+    (tables,) = [words for words in found if "tables" in words]
+    assert tables[-1] == "--no-data="  # nothing is missing, and the command is told so
 
 
 def test_results_may_lie_in_an_awkward_folder(checkout):

@@ -30,7 +30,7 @@ class Status(enum.IntEnum):
     USAGE = 2
     """It was called wrongly: an unknown option, a value out of range."""
     DIFFERS = 3
-    """``sws compare`` compared, and a number differs by more than chance allows."""
+    """``sws compare`` compared, and a number differs by more than its margin."""
     STOPPED = 75
     """A signal stopped training, which goes on from its checkpoint when run again: EX_TEMPFAIL of
     sysexits.h."""

@@ -23,10 +23,12 @@ from sws.config.sections import Refinement, Training
 from sws.errors import InputError
 from sws.network import batch_norm
 from sws.network.from_module import build_network, check_buffers
+from sws.network.inputs import first, forward, scores
 from sws.network.quantized import Architecture, InputSpec, QuantizedNetwork
 from sws.network.weights import check_compressible, compressible
 from sws.training.checkpoints import Checkpoint
-from sws.training.loop import Batches, FitSettings, History, Hooks, fit
+from sws.training.loop import Batches, DivergedError, FitSettings, History, Hooks, fit
+from sws.training.objectives import Objective
 
 
 def no_checkpoint(phase: str) -> None:
@@ -60,6 +62,8 @@ class CompressionTask:
         What the network takes.
     progress : bool
         Whether to show progress bars.
+    objective : Objective, optional
+        What training minimises beside a method's own terms; cross-entropy without one.
     """
 
     model: nn.Module
@@ -72,6 +76,7 @@ class CompressionTask:
     architecture: Architecture | None = None
     input_spec: InputSpec | None = None
     progress: bool = False
+    objective: Objective | None = None
 
     def steps(self, settings: Training) -> int:
         """Steps of the optimiser in a whole training."""
@@ -163,6 +168,7 @@ class Process:
             for name, weight in self.quantized().items():
                 size = np.float32(float(weight.detach().double().square().mean().sqrt()))
                 self.scales[name] = float(size) if size > 0 else 1.0
+        self._few: Any = None
         self._start = list(self.weights().values())  # for the trace
 
     def quantized(self) -> dict[str, nn.Parameter]:
@@ -183,7 +189,19 @@ class Process:
         if self.unit == "weight":
             return ()
         inputs, _ = next(iter(self.task.batches(0)))
-        return batch_norm.scale_free(self.model, compressible(self.model), inputs[:32])
+        return batch_norm.scale_free(self.model, compressible(self.model), first(inputs, 32))
+
+    @torch.no_grad()
+    def outputs(self) -> Tensor | None:
+        """What the network makes of 32 inputs in evaluation; None if that is no tensor."""
+        if self._few is None:
+            with torch.random.fork_rng():
+                inputs, _ = next(iter(self.task.batches(0)))
+            self._few = first(inputs, 32)
+        with batch_norm.modes_kept(self.model):
+            self.model.eval()
+            found = scores(forward(self.model, self._few))
+        return None if found is None else found.float()
 
     def reestimate(self) -> None:
         """Running statistics of the weights as they are now."""
@@ -214,6 +232,7 @@ class Process:
             checkpoint=self.task.checkpoint(phase),
             validate=self.task.validate,
             description=phase,
+            objective=self.task.objective,
             progress=self.task.progress,
         )
         self._resumed += history.seconds - (time.perf_counter() - began)
@@ -297,6 +316,12 @@ class Process:
             kept = {name: v.detach().clone() for name, v in self.model.state_dict().items()}
             self._snap(indexes, codebook)
             self.reestimate()
+            found = self.outputs()
+            if found is not None and not torch.isfinite(found).all():
+                raise DivergedError(
+                    "assignment: with every weight at its codebook value the network's outputs are "
+                    "not finite; leave out the weights that it divides by"
+                )
             self.report("assigned")
             self.model.load_state_dict(kept)
         return before
@@ -339,7 +364,7 @@ class Process:
         sharing = SharedWeights(
             indexes, codebook, settings.distortion,
             frozen=frozen, codebook_rate=settings.codebook_rate, scales=self.scales,
-            weight_rate=self._weight_rate,
+            weight_rate=self._weight_rate, outputs=self.outputs,
         )  # fmt: skip
         self.train(phase, sharing, FitSettings(epochs, rate, bfloat16=self._bfloat16))
         return sharing.indexes(), sharing.codebook.detach().cpu().numpy()

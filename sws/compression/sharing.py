@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,8 +23,9 @@ class SharedWeights(Hooks):
     Straight-through estimation: a weight has a latent value v; the network runs with c[k(v)], where
     k minimises ½·((v − c_k)/distortion)² − log p_k, and the gradient found there goes to v as it
     is. A codebook entry's gradient is the sum over the weights that hold it. Weights that are 0 at
-    the start stay 0; one whose gradient was exactly 0 for a whole epoch has no effect and becomes
-    0. With ``frozen=True`` the assignments are fixed: codebook, biases and norms train.
+    the start stay 0; one whose gradient was exactly 0 for a whole epoch becomes 0, unless the
+    network's outputs show that it has an effect (a weight that is normalised, or rounded). With
+    ``frozen=True`` the assignments are fixed: codebook, biases and norms train.
 
     Parameters
     ----------
@@ -44,6 +45,9 @@ class SharedWeights(Hooks):
         codebook and the distortion are in that unit.
     weight_rate : float
         Learning rate of latent values as a multiple of the schedule's.
+    outputs : callable, optional
+        The network's outputs for a few inputs, as it is now. Without it, a gradient of 0 is taken
+        for no effect.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class SharedWeights(Hooks):
         codebook_rate: float = 0.1,
         scales: Mapping[str, float] | None = None,
         weight_rate: float = 1.0,
+        outputs: Callable[[], Tensor | None] | None = None,
     ):
         self.names = list(indexes)
         self._initial = list(indexes.values())
@@ -64,6 +69,7 @@ class SharedWeights(Hooks):
         self.frozen = frozen
         self.codebook_rate = codebook_rate
         self.weight_rate = weight_rate
+        self.outputs = outputs
         self.scales = [(scales or {}).get(name, 1.0) for name in self.names]
         # of the weights that are not 0, tensor by tensor, from attach() on
         self.weights: list[nn.Parameter] = []
@@ -145,12 +151,29 @@ class SharedWeights(Hooks):
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Drop what the last epoch showed to have no effect."""
-        for use, latent, index in zip(self.use, self.latent, self.index, strict=True):
-            idle = use == 0
-            latent.detach()[idle] = 0.0
-            index[idle] = 0
+        places = [k for k, use in enumerate(self.use) if bool((use == 0).any())]
+        if places and not self._drop_idle(places):
+            for place in places:
+                self._drop_idle([place])
         self._show()
         self._clear_idle_biases()
+
+    def _drop_idle(self, places: list[int]) -> bool:
+        """Set the idle weights of these tensors to 0, unless the outputs show that they matter."""
+        before = self.outputs() if self.outputs is not None else None
+        kept = [(self.latent[k].detach().clone(), self.index[k].clone()) for k in places]
+        for k in places:
+            idle = self.use[k] == 0
+            self.latent[k].detach()[idle] = 0.0
+            self.index[k][idle] = 0
+        self._show()
+        if before is None or _same(before, self.outputs()):
+            return True
+        for k, (latent, index) in zip(places, kept, strict=True):
+            self.latent[k].detach().copy_(latent)
+            self.index[k].copy_(index)
+        self._show()
+        return False
 
     def _clear_idle_biases(self) -> None:
         """Set biases to 0 that had no gradient and whose unit has no input left."""
@@ -214,6 +237,12 @@ class SharedWeights(Hooks):
                 latent.copy_(saved)
         self.index = [index.to(self.codebook.device) for index in state["index"]]
         self._show()
+
+
+def _same(before: Tensor, after: Tensor, tolerance: float = 0.02) -> bool:
+    """Whether outputs are finite and, by their root mean square, about what they were."""
+    change, size = (after - before).square().mean(), before.square().mean()
+    return bool(torch.isfinite(after).all() and change <= tolerance**2 * size)
 
 
 def add_by_entry(sums: Tensor, index: Tensor, values: Tensor) -> None:

@@ -227,10 +227,12 @@ class SoftWeightSharing(Hooks):
         statistics = self._statistics
         late = epoch + 1 > epochs / 2  # before, wide components may still share the small weights
         if late and statistics.counts[1:].sum() < len(self.weights):
+            tau = self.retraining.tau
+            remedy = f"lower τ (now {tau:g})" if tau else "give the zero component a narrower σ"
             raise DivergedError(
                 f"step {self.step}: the mixture has collapsed, "
                 f"{100 * statistics.counts[0] / self.count:.4f} % of the weights are in its zero "
-                f"component; lower τ (now {self.retraining.tau:g})",
+                f"component; {remedy}",
                 f"collapsed at step {self.step:,}",
             )
         self.trace.record(epoch + 1, self.mixture.components, self._in_units(), epochs)

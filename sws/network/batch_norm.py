@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from sws.network.inputs import count, forward, scores
 
 _Norm = nn.modules.batchnorm._BatchNorm
 IMAGES = 10_000  # that statistics are gathered from
@@ -38,9 +41,14 @@ def norms(model: nn.Module) -> dict[str, _Norm]:
     }
 
 
+def _normalises(model: nn.Module) -> bool:
+    """Whether anything in it normalises, by name, since there are many implementations."""
+    return any("norm" in type(module).__name__.lower() for module in model.modules())
+
+
 @torch.no_grad()
 def scale_free(
-    model: nn.Module, names: Iterable[str], inputs: Tensor, tolerance: float = 0.02
+    model: nn.Module, names: Iterable[str], inputs: Any, tolerance: float = 0.02
 ) -> tuple[str, ...]:
     """Names of the weights that may be multiplied by 2 without a change of the outputs.
 
@@ -53,19 +61,20 @@ def scale_free(
         The network, left as it is.
     names : iterable of str
         Of the parameters to try.
-    inputs : Tensor
+    inputs : Tensor, tuple or mapping
         A few inputs, on the model's device.
     tolerance : float
         Of the outputs' root mean square change, relative to their own.
     """
-    if not norms(model):
+    if not _normalises(model):
         return ()
     parameters = dict(model.named_parameters())
     buffers = {n: b.clone() for n, b in model.named_buffers()}
 
     def outputs() -> Tensor:
         torch.manual_seed(0)  # a dropout must not look like an effect of the weight
-        return model(inputs).float()
+        found = scores(forward(model, inputs))
+        return torch.zeros(1) if found is None else found.float()  # 0/0 is below no tolerance
 
     with modes_kept(model), torch.random.fork_rng():
         model.train()
@@ -82,9 +91,7 @@ def scale_free(
 
 
 @torch.no_grad()
-def reestimate(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], images: int = IMAGES
-) -> None:
+def reestimate(model: nn.Module, batches: Iterable[tuple[Any, Any]], images: int = IMAGES) -> None:
     """Gather running statistics anew: the plain mean over the batches of at least ``images``.
 
     Does nothing to a network without normalisations.
@@ -93,7 +100,7 @@ def reestimate(
     ----------
     model : nn.Module
         Whose running statistics are replaced.
-    batches : iterable of tuple of Tensor
+    batches : iterable of tuple
         Pairs of inputs and labels, of which only the inputs are used.
     images : int
         How many to use, at least.
@@ -109,12 +116,75 @@ def reestimate(
     with modes_kept(model):
         model.train()
         for x, _ in batches:
-            model(x)
-            seen += len(x)
+            forward(model, x)
+            seen += count(x)
             if seen >= images:
                 break
     for name, norm in found.items():
         norm.momentum = momenta[name]
+
+
+def is_folded(norm: nn.Module) -> bool:
+    """Whether a normalisation came from a file: mean 0, variance 1, and not untouched."""
+    plain = bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
+    if not plain or norm.weight is None:
+        return False
+    return not bool((norm.weight == 1).all() and (norm.bias == 0).all())
+
+
+@torch.no_grad()
+def unfold(model: nn.Module, batches: Iterable[tuple[Any, Any]], images: int = IMAGES) -> None:
+    """Give normalisations statistics again; outputs in evaluation stay as they are.
+
+    A file holds y = a·x + b only (:func:`folded`), and training passes, which normalise by the
+    batch, would compute something else. With m and v the mean and variance of what reaches a
+    normalisation in evaluation: γ = a·(v + ε)^½, β = b + a·m.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place.
+    batches : iterable of tuple
+        Pairs of inputs and labels, of which only the inputs are used.
+    images : int
+        How many to use, at least.
+    """
+    found = {name: n for name, n in norms(model).items() if n.weight is not None}
+    sums: dict[str, list[Any]] = {}
+
+    def watch(name: str) -> Any:
+        def note(_: nn.Module, received: tuple[Tensor, ...]) -> None:
+            x = received[0].detach().double()
+            other = [d for d in range(x.ndim) if d != 1]
+            moments = [x.numel() // x.shape[1], x.sum(dim=other), x.square().sum(dim=other)]
+            so_far = sums.get(name, [0, 0.0, 0.0])
+            sums[name] = [a + b for a, b in zip(so_far, moments, strict=True)]
+
+        return note
+
+    handles = [norm.register_forward_pre_hook(watch(name)) for name, norm in found.items()]
+    try:
+        with modes_kept(model):
+            model.eval()
+            seen = 0
+            for x, _ in batches:
+                forward(model, x)
+                seen += count(x)
+                if seen >= images:
+                    break
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, (number, total, squares) in sums.items():
+        norm = found[name]
+        mean = total / number
+        variance = (squares / number - mean.square()).clamp_min(0)
+        a = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        b = norm.bias.double() - a * norm.running_mean.double()
+        norm.weight.copy_(a * (variance + norm.eps).sqrt())
+        norm.bias.copy_(b + a * mean)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
 
 
 @torch.no_grad()

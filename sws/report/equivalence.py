@@ -69,7 +69,8 @@ def pooled(groups: Sequence[Sequence[float]]) -> Spread | None:
     """One variance for groups that spread alike; None if they do not, or none has two values.
 
     The groups must pass the test of Brown and Forsythe (the spread about the median) at
-    :data:`HOMOGENEOUS`.
+    :data:`HOMOGENEOUS`; where one has only two values, of which both are as far from the median,
+    Bartlett's.
 
     Parameters
     ----------
@@ -89,7 +90,11 @@ def pooled(groups: Sequence[Sequence[float]]) -> Spread | None:
     if len(spread) > 1 and value > 0:
         from scipy import stats
 
-        if stats.levene(*spread, center="median").pvalue < HOMOGENEOUS:
+        if min(map(variance, spread)) == 0:
+            return None
+        pairs = min(map(len, spread)) == 2
+        test = stats.bartlett(*spread) if pairs else stats.levene(*spread, center="median")
+        if test.pvalue < HOMOGENEOUS:
             return None
     return Spread(value, freedom, len(spread))
 

@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from sws.errors import InputError, SwsError
+from sws.network.inputs import forward
 from sws.training.checkpoints import Checkpoint
 from sws.training.interruption import between
+from sws.training.objectives import CrossEntropy, Objective
 
 LOG = logging.getLogger(__name__)
 CHECK_EVERY = 20  # steps between looks at the loss, which a GPU has to be waited for
 
-Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+Batches = Callable[[int], Iterable[tuple[Any, Any]]]
 
 
 class DivergedError(SwsError, RuntimeError):
@@ -117,7 +118,7 @@ class Hooks:
         """Called before each epoch."""
 
     def penalty(self) -> Tensor | None:
-        """A differentiable term to add to the mean cross-entropy of the batch."""
+        """A differentiable term to add to the mean loss of the batch."""
         return None
 
     def after_backward(self) -> None:
@@ -170,17 +171,19 @@ def fit(
     seed: int = 0,
     checkpoint: Checkpoint | None = None,
     validate: Callable[[nn.Module], float] | None = None,
+    objective: Objective | None = None,
     description: str = "",
     progress: bool = False,
 ) -> History:
-    """Train a classifier in place.
+    """Train a network in place.
 
     Parameters
     ----------
     model : nn.Module
         Trained in place.
     batches : callable
-        ``batches(epoch)`` yields (x, y): inputs and int64 labels, on the model's device.
+        ``batches(epoch)`` yields (x, y): inputs (:func:`sws.network.inputs.forward`) and what the
+        objective compares outputs with, on the model's device.
     hooks : Hooks
         What to add to plain training.
     settings : FitSettings
@@ -193,6 +196,8 @@ def fit(
     validate : callable, optional
         Error in per cent on held-out data, called after every epoch; of the moving average
             where there is one.
+    objective : Objective, optional
+        What to minimise; without one, cross-entropy of integer labels.
     description : str
         Name of this training in bars and logs.
     progress : bool
@@ -211,6 +216,7 @@ def fit(
     optimizer = _optimizer(groups, settings)
     hooks.prepare(optimizer)
     average = _moving_average(model, settings)
+    objective = objective or CrossEntropy(settings.label_smoothing)
     history, first = History(), 0
     started = time.perf_counter()
     torch.manual_seed(seed)
@@ -247,8 +253,9 @@ def fit(
         hooks.begin_epoch(epoch, settings.epochs)
         try:
             row = _train_epoch(
-                model, batches, hooks, settings, optimizer, average, epoch, description, progress
-            )
+                model, batches, hooks, settings, objective, optimizer, average, epoch, description,
+                progress,
+            )  # fmt: skip
         except DivergedError as error:
             error.rows = history.rows
             raise
@@ -324,7 +331,7 @@ def _optimizer(groups: list[dict[str, Any]], settings: FitSettings) -> torch.opt
 
 
 def _train_epoch(
-    model, batches, hooks, settings, optimizer, average, epoch, description, progress
+    model, batches, hooks, settings, objective, optimizer, average, epoch, description, progress
 ) -> dict[str, float | None]:
     model.train()
     device = next(model.parameters()).device
@@ -344,10 +351,8 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("rate_scale", 1.0)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            logits = model(x)
-        loss = cross_entropy = F.cross_entropy(
-            logits.float(), y, label_smoothing=settings.label_smoothing
-        )
+            outputs = forward(model, x)
+        loss = fitted = objective.loss(outputs, y)
         if (penalty := hooks.penalty()) is not None:
             loss = loss + penalty
             penalties += float(penalty.detach())
@@ -359,34 +364,41 @@ def _train_epoch(
         if average is not None:
             average.update_parameters(model)
         with torch.no_grad():
-            wrong = (logits.argmax(dim=1) != y).sum()
-            total += torch.stack([cross_entropy.detach().double() * len(y), wrong.double()])
-        seen += len(y)
+            wrong = objective.wrong(outputs, y)
+            wrong = torch.zeros_like(total[1]) if wrong is None else wrong.double()
+            total += torch.stack([fitted.detach().double() * objective.answers(y), wrong])
+        seen += objective.answers(y)
         if (number + 1) % CHECK_EVERY == 0:
-            _check_finite(total, epoch, number, settings, length)
+            _check_finite(total, description, epoch, number, settings, length)
     if not seen:
         raise InputError(
             f"epoch {epoch + 1} yielded no batch; batches(epoch) must give new ones every time"
         )
-    _check_finite(total, epoch, number, settings, length)
+    _check_finite(total, description, epoch, number, settings, length)
     cross_entropy, wrong = (total / seen).tolist()
     return {
         "epoch": epoch + 1,
         "learning_rate": rate,
         "loss": cross_entropy + penalties / (number + 1),
         "cross_entropy": cross_entropy,
-        "error_train_pct": 100 * wrong,
+        "error_train_pct": None if objective.unit != "%" else 100 * wrong,
     }
 
 
 def _check_finite(
-    total: Tensor, epoch: int, number: int, settings: FitSettings, length: int | None
+    total: Tensor,
+    description: str,
+    epoch: int,
+    number: int,
+    settings: FitSettings,
+    length: int | None,
 ) -> None:
     if not torch.isfinite(total[0]):
         where = f"epoch {epoch + 1}" if length is None else f"step {epoch * length + number + 1:,}"
+        label = f"{description} epoch {epoch + 1}, step {number + 1}".strip()
         raise DivergedError(
-            f"epoch {epoch + 1}, step {number + 1}: the cross-entropy is not finite; lower the "
-            f"learning rate (now {settings.learning_rate:g}) or τ",
+            f"{label}: the loss is not finite; lower the learning rate (now "
+            f"{settings.learning_rate:g})",
             f"diverged at {where}",
         )
 

@@ -41,7 +41,7 @@ for target in plan.COMPARING:
             code=code_hash("sws.report.costs")[:16],
         shell:
             "sws --log {log:q} costs {params.target:q} --results {params.results:q}"
-            " --pairs {params.pairs:q} --seeds {params.seeds:q}"
+            " --pairs={params.pairs:q} --seeds {params.seeds:q}"
 
     rule:
         name:
@@ -64,4 +64,4 @@ for target in plan.COMPARING:
             code=code_hash("sws.report.coders")[:16],
         shell:
             "sws --log {log:q} coders {params.target:q} --results {params.results:q}"
-            " --pairs {params.pairs:q} --seeds {params.seeds:q}"
+            " --pairs={params.pairs:q} --seeds {params.seeds:q}"

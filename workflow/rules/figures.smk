@@ -24,4 +24,4 @@ for target in plan.TARGETS:
             code=code_hash("sws.report.figures")[:16],
         shell:
             "sws --log {log:q} figures {params.target:q} --results {params.results:q}"
-            " --pairs {params.pairs:q} --seeds {params.seeds:q}"
+            " --pairs={params.pairs:q} --seeds {params.seeds:q}"

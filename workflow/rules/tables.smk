@@ -28,6 +28,7 @@ for target in plan.TARGETS:
             missing=",".join(PLAN.target(target).missing),
             points=lambda wildcards, target=target: PLAN.points_id(target),
             code=code_hash("sws.report.tables")[:16],
+        # an empty list is quoted as nothing: with "=" it is still a value
         shell:
             "sws --log {log:q} tables {params.target:q} --results {params.results:q}"
-            " --pairs {params.pairs:q} --seeds {params.seeds:q} --no-data {params.missing:q}"
+            " --pairs={params.pairs:q} --seeds {params.seeds:q} --no-data={params.missing:q}"
