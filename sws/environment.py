@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
 """The folder that holds the package: a clone of the repository, unless it is installed."""
 
-PACKAGES = ("torch", "torchvision", "numpy", "numba", "constriction", "safetensors", "snakemake")
+PACKAGES = ("torch", "torchvision", "numpy", "numba", "safetensors", "snakemake")
 
 
 def versions() -> dict[str, str]:

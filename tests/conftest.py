@@ -19,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # a worker has one core
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Tests that share a costly fixture run in one worker; those of the smoke run begin first."""
     items.sort(key=lambda item: "finished" not in item.fixturenames)
