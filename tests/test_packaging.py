@@ -55,7 +55,7 @@ def test_floors_admit_what_the_study_was_measured_with():
 
 def test_conda_asks_for_the_same_as_pip():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
+    pip = [name for entry in listed if isinstance(entry, dict) for name in entry["pip"]]
     plain = [entry for entry in listed if isinstance(entry, str) and entry != "pip"]
     found = {}
     for entry in [*plain, *pip]:
