@@ -19,15 +19,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # a worker has one core
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
+def pytest_itemcollected(item):
+    """Tests that share a costly fixture run in one worker."""
+    smoke = "finished" in item.fixturenames
+    item.add_marker(pytest.mark.xdist_group("smoke" if smoke else item.path.stem))
+    if smoke:
+        item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_modifyitems(items):
-    """Tests that share a costly fixture run in one worker; those of the smoke run begin first."""
+    """The smoke run takes longest: it begins first."""
     items.sort(key=lambda item: "finished" not in item.fixturenames)
-    for item in items:
-        smoke = "finished" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("smoke" if smoke else item.path.stem))
-        if smoke:
-            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -225,25 +225,18 @@ def test_nothing_to_compare(new, reference, tmp_path):
 # --- the rule of table 1's sentence ---------------------------------------------------------------
 
 
-def test_one_seed_on_both_sides_has_a_fallback():
-    measure = verdicts.MEASURES["error_end_pct"]
-    assert verdicts.tolerance([1.9], [1.95], measure) == pytest.approx(
-        2.576 * 0.1 * 2**0.5, rel=1e-3
-    )
-    rate = verdicts.MEASURES["cr_file"]
-    assert verdicts.tolerance([100.0], [100.0], rate) == pytest.approx(2.576 * 5 * 2**0.5, rel=1e-3)
-
-
-def test_welch_tolerance_by_hand():
-    a, b = [1.0, 1.2, 1.1], [1.3, 1.7, 1.5, 1.5]
-    measure = verdicts.MEASURES["error_end_pct"]
-    from scipy import stats
-
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.99)
-    half = (interval.high - interval.low) / 2
-    assert verdicts.tolerance(a, b, measure) == pytest.approx(half)
-
-
-def test_no_spread_falls_to_the_floor():
-    measure = verdicts.MEASURES["error_end_pct"]
-    assert verdicts.tolerance([1.9, 1.9], [1.9, 1.9], measure) == measure.floor
+@pytest.mark.parametrize(
+    ("own", "theirs", "expected"),
+    [
+        ([97.0, 105.0, 88.0, 101.0, 95.0], 64.0, "better"),
+        ([97.0, 105.0, 88.0, 101.0, 95.0], 97.0, "cannot tell"),
+        ([64.1, 64.0, 63.9, 64.2, 64.0], 64.0, "same"),
+        ([40.0, 41.0, 39.0, 40.5, 40.2], 64.0, "worse"),
+        ([97.0], 64.0, "cannot tell"),
+    ],
+)
+def test_a_ratio_beside_a_published_one(own, theirs, expected):
+    measure = verdicts.MEASURES["cr_han"]
+    scaled = [verdicts.scaled(side, measure) for side in (own, [theirs])]
+    margin = verdicts.Margins().of(measure)
+    assert verdicts.against_paper(equivalence.difference(*scaled), measure, margin) == expected

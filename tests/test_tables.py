@@ -138,11 +138,11 @@ def test_the_verdict_weighs_ratio_and_rise(results, written):
     literature = published.read()
     runs = records.read_runs(results, Case(*LENET, "soft-weight-sharing", "main"), [0, 1, 2])
     said = table1.verdict(runs, literature)
-    assert said.startswith("Soft weight-sharing: ratio and rise of the error")
+    assert said.startswith("Soft weight-sharing: the paper's ratio and rise of the error")
     assert said in " ".join(written["table1.md"].split())
     assert "64.0 in Ullrich 2017" in said
     worse = [Run(r.case, r.seed, r.folder, dict(r.metrics) | {"error_end_pct": 9.0}) for r in runs]
-    assert "do not reproduce" in table1.verdict(worse, literature)
+    assert "are not reached" in table1.verdict(worse, literature)
     small = Case(*LENET, "soft-weight-sharing", "small")
     other = [Run(small, r.seed, r.folder, r.metrics) for r in runs]
     assert table1.verdict(other, literature) == table1.verdict([], literature) == ""

@@ -19,35 +19,23 @@ from sws.files import write_text
 from sws.report import equivalence, table1
 from sws.report.equivalence import Spread
 from sws.report.table import number, to_csv
-from sws.report.verdicts import MEASURES, Measure, paper_of, paper_value
+from sws.report.verdicts import (
+    MEASURES,
+    Margins,
+    Measure,
+    PaperVerdict,
+    against_paper,
+    paper_of,
+    paper_value,
+    scaled,
+)
 from sws.runs import published
 from sws.runs.records import Case, Pair, ResultsError, Run, discover, read_runs
 from sws.runs.seeds import over_seeds
 
 Verdict = Literal["identical", "same", "different", "cannot tell", "not run"]
-PaperVerdict = Literal["same", "better", "worse", "cannot tell", ""]
 FILES = ("model.sws", "history.csv", "trace.safetensors")
 """What a run leaves that holds no time of day: compared byte for byte."""
-
-
-@dataclass(frozen=True)
-class Margins:
-    """Differences up to this much have no practical meaning.
-
-    Attributes
-    ----------
-    points : float
-        Of an error, in percentage points.
-    share : float
-        Of a size, a ratio or a share of weights, relative to itself.
-    """
-
-    points: float = 0.1
-    share: float = 0.05
-
-    def of(self, measure: Measure) -> float:
-        """In the unit that differences are taken in: a logarithm's for what is relative."""
-        return math.log1p(self.share) if measure.relative else self.points
 
 
 @dataclass(frozen=True)
@@ -253,13 +241,9 @@ def _spreads(sides: Sequence[tuple[Case, Sequence[Run]]]) -> dict[tuple[Pair, st
     for pair in dict.fromkeys(case.pair for case, _ in sides):
         own = [runs for case, runs in sides if case.pair == pair]
         for name, measure in MEASURES.items():
-            groups = [_scaled(_values(runs, name), measure) for runs in own]
+            groups = [scaled(_values(runs, name), measure) for runs in own]
             found[pair, name] = equivalence.pooled(groups)
     return found
-
-
-def _scaled(values: Sequence[float], measure: Measure) -> list[float]:
-    return [math.log(value) for value in values] if measure.relative else list(values)
 
 
 def _shown(value: float | None, measure: Measure) -> float | None:
@@ -278,17 +262,17 @@ def _line(
 ) -> Line:
     measure, (margin, confidence, numbers) = MEASURES[name], rule
     new, old = over_seeds(sides[0]), over_seeds(sides[1])
-    a, b = (_scaled(side, measure) for side in sides)
+    a, b = (scaled(side, measure) for side in sides)
     found = equivalence.difference(a, b, spread)
     lower, upper = found.interval(confidence) or (None, None)
     verdict: Verdict = equivalence.judge(found, margin, confidence, numbers)
     if name in repeated:
         verdict = "identical"
-    beside = None if paper is None else equivalence.difference(a, _scaled([paper], measure), spread)
+    beside = None if paper is None else equivalence.difference(a, scaled([paper], measure), spread)
     bounds = (beside and beside.interval(confidence)) or (None, None)
     judged: PaperVerdict = ""
     if beside is not None:
-        judged = _against_paper(equivalence.judge(beside, margin, confidence), beside, measure)
+        judged = against_paper(beside, measure, margin, confidence)
     return Line(
         **asdict(case),
         measure=name,
@@ -310,14 +294,6 @@ def _line(
         paper_upper=_shown(bounds[1], measure),
         paper_verdict=judged,
     )
-
-
-def _against_paper(
-    verdict: equivalence.Verdict, beside: equivalence.Difference, measure: Measure
-) -> PaperVerdict:
-    if verdict != "different":
-        return verdict
-    return "better" if (beside.estimate < 0) == measure.lower_is_better else "worse"
 
 
 # --- for people -----------------------------------------------------------------------------------

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from sws.config import methods
+from sws.report.equivalence import difference
 from sws.report.names import case_title, pair_title
 from sws.report.table import Block, Line, Record, Table, number, signed
 from sws.report.verdicts import (
     COUNTED_ALIKE,
     MEASURES,
     RISE,
+    Margins,
     Measure,
     against_paper,
     paper_of,
-    tolerance,
+    scaled,
 )
 from sws.runs import published
 from sws.runs.published import RATIO_CLASSES, Published
@@ -271,10 +273,15 @@ def verdict(runs: Sequence[Run], literature: Sequence[Published]) -> str:
     shares = [float(run.metrics["nonzero_pct"]) for run in runs]
     ratio, by_ratio = _judged(ratios, paper.ratio, MEASURES[column])
     _, by_rise = _judged(rises, paper.delta, RISE)
-    held = "do not reproduce" if "worse" in (by_ratio, by_rise) else "reproduce"
+    if "worse" in (by_ratio, by_rise):
+        held = "the paper's ratio and rise of the error are not reached"
+    elif "cannot tell" in (by_ratio, by_rise):
+        held = f"n = {len(runs)} cannot tell whether the paper's ratio and rise are reached"
+    else:
+        held = "the paper's ratio and rise of the error are reached"
     theirs = paper.label.partition(",")[0]
     said = (
-        f"{case_title(runs[0].case)}: ratio and rise of the error {held}. "
+        f"{case_title(runs[0].case)}: {held}. "
         f"{BY_NAME[column].heading} is {ratio}, {number(paper.ratio)} in {theirs} ({by_ratio}); "
         f"the error goes from {over_seeds(starts).mean:.2f} to {over_seeds(ends).mean:.2f} % "
         f"({signed(over_seeds(rises).mean)}), from {paper.error_start:.2f} to "
@@ -291,9 +298,8 @@ def verdict(runs: Sequence[Run], literature: Sequence[Published]) -> str:
 def _judged(own: Sequence[float], theirs: float, measure: Measure) -> tuple[str, str]:
     """Ours as text, and what it amounts to beside a published number."""
     mean, sd, _ = over_seeds(own)
-    return number(mean, sd), against_paper(
-        mean - theirs, tolerance(own, [theirs], measure), measure
-    )
+    beside = difference(scaled(own, measure), scaled([theirs], measure))
+    return number(mean, sd), against_paper(beside, measure, Margins().of(measure))
 
 
 # ── for people ──────────────────────────────────────────────────────────────────────────────────
