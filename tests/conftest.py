@@ -19,17 +19,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # a worker has one core
 
 
-def pytest_itemcollected(item):
-    """Tests that share a costly fixture run in one worker."""
-    smoke = "finished" in item.fixturenames
-    item.add_marker(pytest.mark.xdist_group("smoke" if smoke else item.path.stem))
-    if smoke:
-        item.add_marker(pytest.mark.slow)
-
-
 def pytest_collection_modifyitems(items):
-    """The smoke run takes longest: it begins first."""
-    items.sort(key=lambda item: "finished" not in item.fixturenames)
+    """The smoke run takes longest: the file that needs it begins, in a worker of its own."""
+    for item in items:
+        if "finished" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
+    first = {item.path for item in items if "finished" in item.fixturenames}
+    items.sort(key=lambda item: item.path not in first)
 
 
 @pytest.fixture(scope="session")
