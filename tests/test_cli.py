@@ -536,11 +536,11 @@ def test_the_log_takes_everything_and_the_screen_the_last_word(model, tmp_path):
 
 
 def test_ctrl_c_ends_in_one_line(tmp_path):
-    pipe = tmp_path / "model.sws"
+    pipe = tmp_path / "config.yaml"
     os.mkfifo(pipe)
     code = "from sws.cli import main; main()"
     running = subprocess.Popen(
-        [sys.executable, "-c", code, "inspect", str(pipe)],
+        [sys.executable, "-c", code, "status", "mnist", "--config", str(pipe)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
