@@ -84,7 +84,7 @@ def model(network, tmp_path):
 def test_all_commands_are_there():
     promised = "pretrain compress tune encode decode evaluate inspect data status tables figures"
     promised += " compare publish profile costs coders prior-cost prior-study"
-    promised += " ladder claims sensitivity sensitivity-trial"
+    promised += " ladder claims sensitivity rate-trial"
     assert set(promised.split()) == set(COMMANDS)
 
 

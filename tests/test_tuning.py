@@ -90,12 +90,12 @@ def test_trials_begin_with_the_start_of_a_study_that_holds_the_same_images_out(
     own = tmp_path / "pretrained" / experiment.pair / "seed-1"
     held = experiment.model_copy(update={"hold_out": True})
     apart = folder.parent / "pretrained" / "seed-1"
-    assert tuning._start(held, folder, 1) == apart  # nobody has trained it
+    assert tuning.validation_start(held, folder, "main", 1) == apart  # nobody has trained it
     own.mkdir(parents=True)
     (own / "metrics.json").write_text("{}")
-    assert tuning._start(held, folder, 1) == own
-    assert tuning._start(experiment, folder, 1) == apart  # that one has seen the images
-    assert tuning._start(held, folder, 2) == folder.parent / "pretrained" / "seed-2"
+    assert tuning.validation_start(held, folder, "main", 1) == own
+    assert tuning.validation_start(experiment, folder, "main", 1) == apart  # that one has seen the images
+    assert tuning.validation_start(held, folder, "main", 2) == folder.parent / "pretrained" / "seed-2"
 
 
 def trial(name, seed, end, size):

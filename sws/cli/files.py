@@ -92,7 +92,7 @@ def evaluate(
 
 
 def inspect(model: Model) -> None:
-    """Show what is in a .sws file, layer by layer, and what each part of it costs.
+    """Show what is in a .sws file, layer by layer, and its costs.
 
     \b
     Example:
@@ -137,7 +137,7 @@ def _heading(model: Path, description: FileDescription) -> list[str]:
 
     network = description.network
     known = network.architecture
-    lines = [f"{model}: " + (known.name if known else "a network of no registered kind")]
+    lines = [known.name if known else "a network of no registered kind"]
     if known and known.settings:
         lines[0] += " (" + ", ".join(f"{k} = {v}" for k, v in known.settings.items()) + ")"
     if network.input is not None:
@@ -146,7 +146,9 @@ def _heading(model: Path, description: FileDescription) -> list[str]:
     sizes = ", ".join(str(len(codebook)) for codebook in network.codebooks)
     lines.append(f"codebooks: {len(network.codebooks)}, of {sizes} values")
     lines += [f"{key}: {text}" for key, text in network.notes.items()]
-    return [shown(line, LONGEST_LINE) for line in lines]
+    # what the file says is shown with care; the path is what the user typed
+    first, *others = (shown(line, LONGEST_LINE) for line in lines)
+    return [f"{model}: {first}", *others]
 
 
 def _table(tensors: tuple[TensorReport, ...]) -> str:

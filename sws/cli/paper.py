@@ -36,7 +36,7 @@ def ladder(
     pairs: Pairs = None,
     config: ConfigFiles = None,
 ) -> None:
-    """Write table and figure of what each change from the paper's recipe to ours is worth.
+    """Show what each change from the paper's recipe to ours buys.
 
     From the runs of the ladder's points, of these results or of the reference in them.
 
@@ -54,7 +54,7 @@ def ladder(
 
 
 def claims(results: Results = None, output: Output = None, config: ConfigFiles = None) -> None:
-    """Write the table of the paper's claims, each with a verdict and the rule that gave it.
+    """Judge the paper's claims by the runs, with the rules.
 
     From whatever has run, in these results or in the reference in them. A claim whose runs are
     missing says so, and the command that makes them.
@@ -71,7 +71,7 @@ def claims(results: Results = None, output: Output = None, config: ConfigFiles =
 
 
 def sensitivity(results: Results = None, output: Output = None, study: StudyFile = None) -> None:
-    """Write table and figure of the study of the mixture's rates, from its trials.
+    """Show what the rates of the mixture do to error and size.
 
     \b
     Example:
@@ -84,20 +84,20 @@ def sensitivity(results: Results = None, output: Output = None, study: StudyFile
         print(path)
 
 
-def sensitivity_trial(
+def rate_trial(
     name: Annotated[str, typer.Argument(help="A trial, such as free-1e-04.")],
     seed: Seed = 1,
     results: Results = None,
     checkpoints: Checkpoints = None,
     study: StudyFile = None,
 ) -> None:
-    """Run one trial of the study of the mixture's rates, on validation images.
+    """Run one trial of the study of the mixture's rates.
 
     Needs 'sws pretrain --for-trials' of the study's pair and seed.
 
     \b
     Example:
-      sws sensitivity-trial free-1e-04 --seed 1
+      sws rate-trial free-1e-04 --seed 1
     """
     from sws.study import sensitivity as module
     from sws.study.plan import find_experiment
@@ -124,4 +124,4 @@ def _study(path: Path | None) -> Sensitivity:
     return module.load(path or find_config("sensitivity.yaml") or Path("config/sensitivity.yaml"))
 
 
-COMMANDS = (ladder, claims, sensitivity, sensitivity_trial)
+COMMANDS = (ladder, claims, sensitivity, rate_trial)

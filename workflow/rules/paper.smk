@@ -72,7 +72,7 @@ rule trials_start:
         " --results {params.results:q}"
 
 
-rule sensitivity_trial:
+rule rate_trial:
     input:
         ancient(
             f"{RESULTS}/tuning/{SENSITIVITY.pair}/pretrained/seed-{{seed}}/pretrained.safetensors"
@@ -91,7 +91,7 @@ rule sensitivity_trial:
         ].fingerprint()[:16],
         code=code_hash("sws.study.sensitivity:run")[:16],
     shell:
-        "sws --log {log:q} sensitivity-trial {wildcards.trial:q} --seed {wildcards.seed:q}"
+        "sws --log {log:q} rate-trial {wildcards.trial:q} --seed {wildcards.seed:q}"
         " --results {params.results:q}"
 
 
