@@ -37,6 +37,13 @@ def finished(tmp_path_factory):
     return checkout
 
 
+@pytest.fixture(autouse=True)
+def denormal_numbers():
+    """A stage flushes them to zero, which must not reach the next test."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def tensors_that_arrays_are_not_made_of():
     """The package makes no array of a tensor without saying where from: a GPU's would refuse.

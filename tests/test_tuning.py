@@ -94,8 +94,12 @@ def test_trials_begin_with_the_start_of_a_study_that_holds_the_same_images_out(
     own.mkdir(parents=True)
     (own / "metrics.json").write_text("{}")
     assert tuning.validation_start(held, folder, "main", 1) == own
-    assert tuning.validation_start(experiment, folder, "main", 1) == apart  # that one has seen the images
-    assert tuning.validation_start(held, folder, "main", 2) == folder.parent / "pretrained" / "seed-2"
+    assert (
+        tuning.validation_start(experiment, folder, "main", 1) == apart
+    )  # that one has seen the images
+    assert (
+        tuning.validation_start(held, folder, "main", 2) == folder.parent / "pretrained" / "seed-2"
+    )
 
 
 def trial(name, seed, end, size):
