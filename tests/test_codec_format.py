@@ -180,9 +180,11 @@ def test_two_processes_may_start_on_one_empty_cache_and_a_third_need_not_compile
     copy, environment = isolated(tmp_path)
     both = [start(environment), start(environment)]
     size = len(codec.encode(tiny()))
-    for process in both:
-        assert process.communicate()[0] == f"machine code {size} True False\n"
-        assert process.returncode == 0
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    # the slower one may find what the faster one has compiled by then
+    assert f"machine code {size} True False\n" in said
+    assert set(said) <= {f"machine code {size} {numba} False\n" for numba in (True, False)}
     assert len(list((copy / "sws" / "codec" / "__pycache__").glob("*.o"))) == 1
     assert start(environment).communicate()[0] == f"machine code {size} False False\n"
 
