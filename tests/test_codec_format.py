@@ -171,9 +171,8 @@ print(kernels().kind, len(data), "numba" in sys.modules, "torch" in sys.modules)
 
 def start(environment, **more):
     script = SCRIPT.format(tests=str(Path(__file__).parent))
-    return subprocess.Popen(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True, **more
-    )
+    command = [sys.executable, "-P", "-c", script]  # not the package of the working directory
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, **more)
 
 
 def test_two_processes_may_start_on_one_empty_cache_and_a_third_need_not_compile(tmp_path):
