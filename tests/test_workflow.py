@@ -328,10 +328,10 @@ def test_the_report_reads_well_in_a_browser(report, finished, tmp_path):
     for entry in entries:
         assert len(entry["caption"]) > 60, entry
     assert {(e["category"], e["subcategory"]) for e in shown} == {
-        ("LeNet-300-100 on mnist-smoke", "Soft weight-sharing"),
-        ("LeNet-300-100 on mnist-smoke", "All methods"),
-        ("LeNet-5-Caffe on mnist-smoke", "Soft weight-sharing"),
-        ("LeNet-5-Caffe on mnist-smoke", "All methods"),
+        ("LeNet-300-100 on MNIST, a slice", "Soft weight-sharing"),
+        ("LeNet-300-100 on MNIST, a slice", "All methods"),
+        ("LeNet-5-Caffe on MNIST, a slice", "Soft weight-sharing"),
+        ("LeNet-5-Caffe on MNIST, a slice", "All methods"),
         ("The method", "Soft weight-sharing"),
     }
 
@@ -420,6 +420,6 @@ def test_a_figure_is_filed_under_its_network():
     file = FigureFile.of(path, tuple(figures.FIGURES))
     assert (file.figure, file.subject) == ("fig1_animation", "LeNet-5-Caffe on MNIST")
     assert file.method == "Soft weight-sharing"
-    assert file.title == "Figure 1: weights, an epoch a frame (GIF to save)"
+    assert file.title == "Figure 1: weights, one frame per epoch (GIF to save)"
     alone = FigureFile.of(Path("fig5_gamma.svg"), tuple(figures.FIGURES))
     assert alone.subject == "The method"
