@@ -50,6 +50,8 @@ docs/format
 :hidden:
 :caption: Results
 docs/paper
+docs/as-written
+docs/sensitivity
 docs/baselines
 docs/costs
 docs/large-networks
