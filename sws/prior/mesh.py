@@ -8,9 +8,9 @@ of the nearest. With k the component that dominates in the middle of an element,
 
 hence not nearer than the root R of ``|C|·R² + |B|·R = √(A² + π²)``. An element of half-width h is
 fine enough once ``MARGIN``·h ≤ R for every j; and where D > ``NEGLIGIBLE`` all over it, j is left
-out of it. Both tests are a few multiplications: the elements are known before any exponential is computed.
-Where one component rules the score is linear, and one element reaches from crossover to crossover;
-where two meet, elements halve until they resolve the crossover, be it as narrow as σ²/d (d the
+out of it. Both tests are a few multiplications: the elements are known before any exponential is
+computed. Where one component rules the score is linear, and one element reaches from crossover to
+crossover; where two meet, elements halve until they resolve the crossover, be it as narrow as σ²/d (d the
 distance of their means). So the number of elements grows with the number of components and with the
 *logarithm* of the ratio of their widths.
 
