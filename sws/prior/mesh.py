@@ -10,9 +10,9 @@ hence not nearer than the root R of ``|C|·R² + |B|·R = √(A² + π²)``. An 
 fine enough once ``MARGIN``·h ≤ R for every j; and where D > ``NEGLIGIBLE`` all over it, j is left
 out of it. Both tests are a few multiplications: the elements are known before any exponential is
 computed. Where one component rules the score is linear, and one element reaches from crossover to
-crossover; where two meet, elements halve until they resolve the crossover, be it as narrow as σ²/d (d the
-distance of their means). So the number of elements grows with the number of components and with the
-*logarithm* of the ratio of their widths.
+crossover; where two meet, elements halve until they resolve the crossover, be it as narrow as σ²/d
+(d the distance of their means). So the number of elements grows with the number of components and
+with the *logarithm* of the ratio of their widths.
 
 **How a weight finds its element.** A position is an integer of ``DEPTH`` bits. Its leading
 ``FIRST_BITS`` are looked up in a first table, at most ``SECOND_BITS`` more in a second, the rest in
